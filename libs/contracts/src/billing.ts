@@ -1,0 +1,40 @@
+import { z } from 'zod';
+import { cloudEvent } from './envelope.js';
+
+const time = z.iso.datetime();
+/** pico-USD per token = micro-USD per million tokens, as a decimal string. */
+const unitPrice = z.string().regex(/^\d{1,18}$/);
+/** An amount of pico-USD as a decimal string. */
+const pico = z.string().regex(/^-?\d{1,38}$/);
+
+/** An immutable version of a model's price. */
+export const priceSchema = z.object({
+  version: z.string(),
+  model: z.string(),
+  prices: z.object({ input: unitPrice, cachedInput: unitPrice, output: unitPrice }),
+  effectiveFrom: time,
+});
+export type Price = z.infer<typeof priceSchema>;
+
+/** GET /internal/prices: the version in force now and those that begin later, per model. */
+export const pricesResponseSchema = z.object({ prices: z.array(priceSchema) });
+
+/** GET /internal/funds/:organizationId */
+export const fundsResponseSchema = z.object({ available: pico });
+
+export const creditGrantedV1 = cloudEvent(
+  'sluice.billing.credit.granted.v1',
+  z.object({
+    organizationId: z.string(),
+    transactionId: z.string(),
+    amount: z.string(),
+    currency: z.literal('USD'),
+    grantedAt: time,
+  }),
+);
+export type CreditGrantedV1 = z.infer<typeof creditGrantedV1>;
+
+export const priceSetV1 = cloudEvent('sluice.billing.price.set.v1', priceSchema);
+export type PriceSetV1 = z.infer<typeof priceSetV1>;
+
+export const BILLING_EVENTS = [creditGrantedV1, priceSetV1] as const;

@@ -1,0 +1,57 @@
+import { z } from 'zod';
+
+/** Counts are decimal strings of 64-bit integers: JSON numbers end at 2^53. */
+const count = z.string().regex(/^\d{1,19}$/);
+
+/** How sure the counts are; a higher rank replaces a lower one for the same request. */
+export const USAGE_RANK = { inputOnly: 1, tokenizer: 2, workerRunning: 3, workerFinal: 4 } as const;
+
+/**
+ * One record per request, keyed by `requestId`, from the gateway's journal. It carries the unit prices it was admitted
+ * at, so that everybody who multiplies gets the same amount; billing checks them against the immutable version.
+ */
+export const usageRecordSchema = z.object({
+  requestId: z.string().min(1).max(128),
+  /** The attempt whose bytes were delivered, from 1. */
+  attempt: z.number().int().positive(),
+  /** Position among the ended records of this gateway boot, from 0, contiguous. */
+  seq: z.number().int().nonnegative(),
+  organizationId: z.string(),
+  project: z.string(),
+  workload: z.string(),
+  keyId: z.string(),
+  model: z.string(),
+  endpoint: z.string(),
+  stream: z.boolean(),
+  outcome: z.enum(['ok', 'error', 'aborted']),
+  rank: z.number().int().min(1).max(4),
+  estimated: z.boolean(),
+  inputTokens: count,
+  cachedInputTokens: count,
+  outputTokens: count,
+  priceVersion: z.string(),
+  /** pico-USD per token. */
+  prices: z.object({ input: count, cachedInput: count, output: count }),
+  worker: z.string().nullable(),
+  startedAt: z.iso.datetime(),
+  endedAt: z.iso.datetime(),
+  /** Milliseconds to the first byte of the answer; null where none came. */
+  ttftMs: z.number().nonnegative().nullable(),
+});
+export type UsageRecord = z.infer<typeof usageRecordSchema>;
+
+/** A message on `usage.v1.<partition>`: records `from`…`to` (both included) of one gateway boot, in order of `seq`. */
+export const usageBatchSchema = z.object({
+  boot: z.string(),
+  from: z.number().int().nonnegative(),
+  to: z.number().int().nonnegative(),
+  records: z.array(usageRecordSchema).min(1),
+});
+export type UsageBatch = z.infer<typeof usageBatchSchema>;
+
+/** `Nats-Msg-Id` of a batch: the same range has the same content for ever. */
+export const usageBatchId = (batch: Pick<UsageBatch, 'boot' | 'from' | 'to'>): string =>
+  `${batch.boot}:${batch.from}-${batch.to}`;
+
+/** GET /internal/usage/settled/:boot on metering and billing: every record with `seq` < `below` is settled there. */
+export const settledResponseSchema = z.object({ below: z.number().int().nonnegative() });

@@ -1,0 +1,78 @@
+/** Streams of JetStream and the subjects in them. One place, so that a publisher and a consumer can't disagree. */
+const DAY = 24 * 60 * 60 * 1000;
+const SECOND = 1000;
+
+export interface StreamDefinition {
+  readonly name: string;
+  readonly subjects: readonly string[];
+  /** Milliseconds a message is kept. */
+  readonly maxAge: number;
+  readonly maxBytes: number;
+  readonly discard: 'old' | 'new';
+  readonly maxMessagesPerSubject?: number;
+  readonly denyDelete?: boolean;
+  readonly denyPurge?: boolean;
+  /** Milliseconds in which a repeated `Nats-Msg-Id` is dropped. An optimisation; correctness is in the inboxes. */
+  readonly duplicateWindow: number;
+}
+
+const facts = (domain: string): StreamDefinition => ({
+  name: `EVT_${domain.toUpperCase()}`,
+  subjects: [`evt.${domain}.>`],
+  maxAge: 90 * DAY,
+  maxBytes: 4 * 1024 ** 3,
+  discard: 'new',
+  denyDelete: true,
+  denyPurge: true,
+  duplicateWindow: 120 * SECOND,
+});
+
+export const KEYFEED = 'KEYFEED';
+export const USAGE = 'USAGE';
+export const DLQ = 'DLQ';
+
+export const STREAMS: readonly StreamDefinition[] = [
+  facts('auth'),
+  facts('billing'),
+  facts('metering'),
+  {
+    name: KEYFEED,
+    subjects: ['keyfeed.>'],
+    maxAge: DAY,
+    maxBytes: 1024 ** 3,
+    discard: 'old',
+    maxMessagesPerSubject: 1,
+    duplicateWindow: 120 * SECOND,
+  },
+  {
+    name: USAGE,
+    subjects: ['usage.v1.>'],
+    maxAge: 14 * DAY,
+    maxBytes: 8 * 1024 ** 3,
+    discard: 'new',
+    duplicateWindow: 120 * SECOND,
+  },
+  {
+    name: DLQ,
+    subjects: ['dlq.>'],
+    maxAge: 30 * DAY,
+    maxBytes: 1024 ** 3,
+    discard: 'old',
+    duplicateWindow: 120 * SECOND,
+  },
+];
+
+export const USAGE_PARTITIONS = 4;
+export const usageSubject = (partition: number): string => `usage.v1.${partition}`;
+
+/** `evt.<domain>.<aggregate>.<event>.v<major>.<org>.<id>`; ids are tokens without dots. */
+export const eventSubject = (type: string, organizationId: string, id: string): string => {
+  const [, domain, aggregate, event, version] = /^sluice\.(\w+)\.(\w+)\.(\w+)\.(v\d+)$/.exec(type) ?? [];
+  if (!version) throw new Error(`not an event type: ${type}`);
+  return `evt.${domain}.${aggregate}.${event}.${version}.${organizationId}.${id}`;
+};
+
+export const keyfeedKeySubject = (keyId: string): string => `keyfeed.key.${keyId}`;
+export const keyfeedBarrierSubject = (boot: string): string => `keyfeed.barrier.${boot}`;
+export const heartbeatSubject = (workerId: string): string => `workers.v1.heartbeat.${workerId}`;
+export const HEARTBEATS = 'workers.v1.heartbeat.*';
