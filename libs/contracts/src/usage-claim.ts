@@ -1,0 +1,120 @@
+import { createHash } from 'node:crypto';
+import type { TokenCounts, UnitPrices } from '@sluice/primitives/money';
+import type { UsageRecord } from './gateway.js';
+
+/**
+ * The claim: each of metering and billing keeps one permanent claim per `requestId`, with the rank and the content hash
+ * of the record it stands for. What a further record of the same request means is decided here, once for both.
+ */
+export interface Claim {
+  readonly rank: number;
+  readonly hash: string;
+}
+
+/**
+ * - `first`: nothing known of this request; book it.
+ * - `better`: a more certain record; replace, and book the difference.
+ * - `same`: seen before, whatever batch it came in; nothing.
+ * - `worse`: a less certain record came late; nothing.
+ * - `conflict`: as certain, other content; nobody can say which is right: quarantine.
+ */
+export type ClaimVerdict = 'first' | 'better' | 'same' | 'worse' | 'conflict';
+
+export function judgeClaim(known: Claim | undefined, incoming: Claim): ClaimVerdict {
+  if (known === undefined) return 'first';
+  if (incoming.rank > known.rank) return 'better';
+  if (incoming.rank < known.rank) return 'worse';
+  return incoming.hash === known.hash ? 'same' : 'conflict';
+}
+
+/**
+ * SHA-256 (base64url) of what a record says. `seq` is left out: it is the record's place in a journal, not what happened.
+ * The fields are listed, not walked, so that the order of keys in a message can't change a hash.
+ */
+export function usageHash(record: UsageRecord): string {
+  const content = [
+    record.requestId,
+    record.attempt,
+    record.organizationId,
+    record.project,
+    record.workload,
+    record.keyId,
+    record.model,
+    record.endpoint,
+    record.stream,
+    record.outcome,
+    record.rank,
+    record.estimated,
+    record.inputTokens,
+    record.cachedInputTokens,
+    record.outputTokens,
+    record.priceVersion,
+    record.prices.input,
+    record.prices.cachedInput,
+    record.prices.output,
+    record.worker,
+    record.startedAt,
+    record.endedAt,
+    record.ttftMs,
+  ];
+  return createHash('sha256').update(JSON.stringify(content)).digest('base64url');
+}
+
+export const tokensOf = (record: UsageRecord): TokenCounts => ({
+  input: BigInt(record.inputTokens),
+  cachedInput: BigInt(record.cachedInputTokens),
+  output: BigInt(record.outputTokens),
+});
+
+export const unitPricesOf = (prices: UsageRecord['prices']): UnitPrices => ({
+  input: BigInt(prices.input),
+  cachedInput: BigInt(prices.cachedInput),
+  output: BigInt(prices.output),
+});
+
+/** No request has this many tokens; below it, sums of millions of records stay within 64 bits. */
+const MOST_TOKENS = 1_000_000_000_000n;
+/** Names are parts of index keys; five of them in one key must stay below what a B-tree page takes. */
+const LONGEST_NAME = 128;
+
+export type Oddity = 'cached_exceeds_input' | 'too_many_tokens' | 'unfit_name' | 'implausible_time';
+
+/**
+ * Why a record that has the right shape can't be true, or can't be stored; undefined where it is fine. Such a record is
+ * set aside, alone: one odd record must not take the rest of its batch with it.
+ */
+export function oddityOf(record: UsageRecord): Oddity | undefined {
+  const tokens = tokensOf(record);
+  if (tokens.cachedInput > tokens.input) return 'cached_exceeds_input';
+  if (tokens.input > MOST_TOKENS || tokens.output > MOST_TOKENS) return 'too_many_tokens';
+  if (namesOf(record).some((name) => name.length > LONGEST_NAME || name.includes('\0'))) return 'unfit_name';
+  // The form was checked before; only the century is left: databases end, or wrap, outside of their own range.
+  if (![record.startedAt, record.endedAt].every((time) => time.startsWith('20'))) return 'implausible_time';
+  return undefined;
+}
+
+const namesOf = (record: UsageRecord): string[] => [
+  record.requestId,
+  record.organizationId,
+  record.project,
+  record.workload,
+  record.keyId,
+  record.model,
+  record.endpoint,
+  record.priceVersion,
+  record.worker ?? '',
+];
+
+/**
+ * The `seq`s of records as ascending half-open ranges `[from, to)`: what a batch settles. Taken from the records
+ * themselves: a batch whose `from`…`to` promises more than it carries must not let a journal forget the rest.
+ */
+export function seqRanges(records: readonly Pick<UsageRecord, 'seq'>[]): [from: number, to: number][] {
+  const ranges: [number, number][] = [];
+  for (const seq of records.map((record) => record.seq).sort((a, b) => a - b)) {
+    const last = ranges.at(-1);
+    if (last && seq <= last[1]) last[1] = Math.max(last[1], seq + 1);
+    else ranges.push([seq, seq + 1]);
+  }
+  return ranges;
+}
