@@ -1,0 +1,21 @@
+export { connectOrm, migrate, ormOptions, type WaitOptions } from './database.js';
+export {
+  EVENT_STORE_ENTITIES,
+  EventRow,
+  InboxRow,
+  MESSAGING_ENTITIES,
+  OutboxRow,
+} from './event.entity.js';
+export {
+  EventStore,
+  type Committed,
+  type EventStoreOptions,
+  type HandleOptions,
+  type InlineProjection,
+  type Publisher,
+  type StoredEvent,
+} from './event-store.js';
+export { claimOnce } from './inbox.js';
+export { EVENT_STORE_MIGRATIONS, MESSAGING_MIGRATIONS } from './migrations/index.js';
+export { enqueue, type OutboundMessage, type OutboxMessage } from './outbox.js';
+export { OutboxRelay, type OutboxRelayOptions, type OutboxStats } from './outbox-relay.js';

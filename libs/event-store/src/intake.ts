@@ -1,0 +1,54 @@
+import type { EntityManager } from '@mikro-orm/postgresql';
+import { sql } from 'kysely';
+import { tablesOf } from './tables.js';
+import { unnest } from './unnest.js';
+
+/**
+ * What a consumer of numbered records keeps beside their effect, in the same transaction: which numbers of which source
+ * are settled here, and the records that it set aside. A source forgets its journal below `settledBelow`, and no
+ * earlier: not at the broker's acknowledgement, which is no proof of durability.
+ */
+
+/** @param ranges half-open `[from, to)`; settling a number again changes nothing */
+export async function settle(
+  em: EntityManager,
+  source: string,
+  ranges: readonly (readonly [from: number, to: number])[],
+): Promise<void> {
+  if (ranges.length === 0) return;
+  const multirange = `{${ranges.map(([from, to]) => `[${from},${to})`).join(',')}}`;
+  await sql`
+    insert into usage_settled as s (boot, ranges) values (${source}, ${multirange}::int8multirange)
+    on conflict (boot) do update set ranges = s.ranges + excluded.ranges
+  `.execute(tablesOf(em));
+}
+
+/** Every number below it is settled here; 0 for a source never heard of. */
+export async function settledBelow(em: EntityManager, source: string): Promise<number> {
+  const { rows } = await sql<{ below: string }>`
+    select upper(r) as below from usage_settled, unnest(ranges) as r where boot = ${source} and lower(r) = 0
+  `.execute(tablesOf(em));
+  return Number(rows[0]?.below ?? 0);
+}
+
+export interface SetAside {
+  readonly id: string;
+  readonly hash: string;
+  readonly reason: string;
+  readonly source: string;
+  /** The whole record, for whoever decides about it. */
+  readonly content: unknown;
+}
+
+/** Sets records aside, each content of an id once. They count as settled: they are kept here now. */
+export async function setAside(em: EntityManager, records: readonly SetAside[]): Promise<void> {
+  if (records.length === 0) return;
+  const { names, rows } = unnest(records, {
+    request_id: ['text', (r) => r.id.replaceAll('\0', '')],
+    hash: ['text', (r) => r.hash],
+    reason: ['text', (r) => r.reason],
+    boot: ['text', (r) => r.source],
+    record: ['json', (r) => JSON.stringify(r.content)],
+  });
+  await sql`insert into usage_quarantine (${names}) ${rows} on conflict do nothing`.execute(tablesOf(em));
+}
