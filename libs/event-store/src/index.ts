@@ -16,6 +16,9 @@ export {
   type StoredEvent,
 } from './event-store.js';
 export { claimOnce } from './inbox.js';
+export { setAside, settle, settledBelow, type SetAside } from './intake.js';
 export { EVENT_STORE_MIGRATIONS, MESSAGING_MIGRATIONS } from './migrations/index.js';
+export { INTAKE_MIGRATIONS } from './migrations/intake.js';
 export { enqueue, type OutboundMessage, type OutboxMessage } from './outbox.js';
 export { OutboxRelay, type OutboxRelayOptions, type OutboxStats } from './outbox-relay.js';
+export { replaced, unnest, type UnnestColumns } from './unnest.js';
