@@ -102,6 +102,7 @@ export const workloadSchema = z.object({
   name: z.string(),
   /** The model id that its workers serve. */
   model: z.string(),
+  createdAt: time,
 });
 export type Workload = z.infer<typeof workloadSchema>;
 export const workloadsResponseSchema = z.object({ workloads: z.array(workloadSchema) });

@@ -5,4 +5,5 @@ export { loggerFor } from './logger.js';
 export { managementProblem, openaiProblem, problemHeaders, toRejected } from './problem.js';
 export { ok, parse } from './respond.js';
 export { createApp, runService, type ServiceOptions } from './run.js';
+export { ServiceClient, type ServiceCall } from './service-client.js';
 export { ServiceTokens, type Caller } from './service-tokens.js';

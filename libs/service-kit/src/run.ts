@@ -11,6 +11,8 @@ import { ProblemFilter } from './problem.filter.js';
 import { ServiceTokens } from './service-tokens.js';
 
 const MAX_BODY_BYTES = 10 * 1024 * 1024;
+/** For the whole of a request to arrive; the answer may take longer. */
+const REQUEST_TIMEOUT_MS = 120_000;
 /** A shutdown that hangs is ended: the journals and databases are written for a kill at any time. */
 const SHUTDOWN_MS = 15_000;
 
@@ -84,7 +86,7 @@ export async function createApp<C extends BaseConfig>(
     bodyLimit: MAX_BODY_BYTES,
     genReqId: () => systemId(),
     routerOptions: { maxParamLength: 512 },
-    requestTimeout: 0,
+    requestTimeout: REQUEST_TIMEOUT_MS,
     keepAliveTimeout: 75_000,
   });
   const app = await NestFactory.create<NestFastifyApplication>(root, adapter, {

@@ -1,0 +1,105 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { EntityManager } from '@mikro-orm/postgresql';
+import { Injectable } from '@nestjs/common';
+import { EVIDENCE_MARGIN_MS, EVIDENCE_MS, tombstonesResponseSchema, type InForce, type KeyInvalidation } from '@sluice/contracts/auth';
+import { enqueue, type OutboxRelay } from '@sluice/event-store';
+import type { Clock } from '@sluice/primitives/clock';
+import { systemId } from '@sluice/primitives/id';
+import { loggerFor, type ServiceTokens } from '@sluice/service-kit';
+import { Histogram } from 'prom-client';
+import { Agent, request } from 'undici';
+import { keyedInvalidation } from '../keys/invalidation.js';
+import { GatewayRow, type Gateway } from './gateway.entity.js';
+
+const PUSH_TIMEOUT_MS = 1_000;
+/** How long a DELETE waits for the broker before it says "pending". */
+const ACK_TIMEOUT_MS = 3_000;
+
+export type Reached = { readonly inForce: InForce } | { readonly pending: true };
+
+/**
+ * Makes a revocation be in force everywhere before it is answered. Either every registered gateway says itself that
+ * this version of the key is dead there, or those that did not have run out of evidence: the invalidation was stored
+ * by the broker, and L + margin has passed since.
+ */
+@Injectable()
+export class InForceService {
+  private readonly log = loggerFor('in-force');
+  private readonly agent = new Agent({ connect: { timeout: PUSH_TIMEOUT_MS }, connections: 4 });
+  private readonly duration = new Histogram({
+    name: 'auth_revoke_in_force_seconds',
+    help: 'Seconds from a revoke to its being in force at every gateway',
+    labelNames: ['how'],
+    buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 3, 5],
+  });
+
+  constructor(
+    private readonly em: EntityManager,
+    private readonly relay: OutboxRelay,
+    private readonly tokens: ServiceTokens,
+    private readonly clock: Clock,
+  ) {}
+
+  /**
+   * @param published resolves when the broker stored the invalidation (true), or will not now (false)
+   * @param startedAt monotonic milliseconds
+   */
+  async reach(invalidation: KeyInvalidation, published: Promise<boolean>, startedAt: number): Promise<Reached> {
+    const acknowledgedAt = published.then((stored) => (stored ? this.clock.monotonic() : undefined));
+    const gateways = await this.registered();
+    const confirmations = await Promise.all(gateways.map((gateway) => this.push(gateway, invalidation)));
+    const confirmed = confirmations.filter(Boolean).length;
+    if (confirmed < gateways.length && !(await this.waitForEvidenceToEnd(acknowledgedAt))) return { pending: true };
+    const ms = Math.round(this.clock.monotonic() - startedAt);
+    this.duration.observe({ how: confirmed < gateways.length ? 'waited' : 'confirmed' }, ms / 1000);
+    return { inForce: { confirmed, of: gateways.length, ms } };
+  }
+
+  /** The whole procedure once more, for a revoke that was committed before. */
+  async announceAgain(invalidation: KeyInvalidation, startedAt: number): Promise<Reached> {
+    const { keyId, version } = invalidation;
+    const messages = await this.em.fork().transactional((tx) => enqueue(tx, [keyedInvalidation(systemId(), keyId, version)]));
+    return this.reach(invalidation, this.relay.publish(messages), startedAt);
+  }
+
+  private registered(): Promise<Gateway[]> {
+    return this.em.fork().find(GatewayRow, { retiredAt: null });
+  }
+
+  private async waitForEvidenceToEnd(acknowledgedAt: Promise<number | undefined>): Promise<boolean> {
+    const at = await Promise.race([acknowledgedAt, sleep(ACK_TIMEOUT_MS, undefined)]);
+    if (at === undefined) return false;
+    await sleep(Math.max(0, at + EVIDENCE_MS + EVIDENCE_MARGIN_MS - this.clock.monotonic()));
+    return true;
+  }
+
+  /** True when this gateway process confirmed it, or is known to be gone because another process answers in its place. */
+  private async push(gateway: Gateway, invalidation: KeyInvalidation): Promise<boolean> {
+    try {
+      const response = await request(`${gateway.url}/internal/tombstones`, {
+        method: 'POST',
+        headers: { authorization: await this.tokens.headerFor('gateway'), 'content-type': 'application/json' },
+        body: JSON.stringify({ tombstones: [invalidation] }),
+        dispatcher: this.agent,
+        signal: AbortSignal.timeout(PUSH_TIMEOUT_MS),
+      });
+      const text = await response.body.text();
+      if (response.statusCode !== 200) return false;
+      const { boot, tombstones } = tombstonesResponseSchema.parse(JSON.parse(text));
+      if (boot !== gateway.boot) {
+        await this.retire(gateway.boot);
+        return true;
+      }
+      return tombstones.some(({ keyId, version }) => keyId === invalidation.keyId && version >= invalidation.version);
+    } catch (err) {
+      this.log.debug({ err, boot: gateway.boot }, 'a gateway did not confirm');
+      return false;
+    }
+  }
+
+  /** An id whose place another process has taken: a boot id stands for one listening process, and holds nothing now. */
+  private async retire(boot: string): Promise<void> {
+    await this.em.fork().nativeUpdate(GatewayRow, { boot }, { retiredAt: new Date(this.clock.now()) });
+    this.log.info({ boot }, 'retired a gateway whose place another process took');
+  }
+}

@@ -1,0 +1,50 @@
+import { Rejected } from '@sluice/contracts/errors';
+import type { Decider } from '@sluice/event-sourcing';
+import { evolve, noOrganization, type OrganizationEvent, type OrganizationState } from './organization.js';
+
+export type OrganizationCommand =
+  | { readonly type: 'create'; readonly organizationId: string; readonly name: string; readonly at: string }
+  | { readonly type: 'create-project'; readonly project: string; readonly at: string }
+  | { readonly type: 'ensure-workload'; readonly project: string; readonly workload: string; readonly model: string; readonly at: string }
+  | { readonly type: 'remove-workload'; readonly project: string; readonly workload: string; readonly at: string };
+
+/** Bounds on what one organization can make, so that its stream and its look-ups stay small. */
+const MAX_PROJECTS = 1_000;
+const MAX_WORKLOADS = 1_000;
+
+export const organizationDecider: Decider<OrganizationCommand, OrganizationState, OrganizationEvent> = {
+  initial: noOrganization,
+  evolve,
+  decide(command, state) {
+    if (command.type === 'create') {
+      if (state.created) return [];
+      const { organizationId, name, at } = command;
+      return [
+        { type: 'OrganizationCreated', data: { organizationId, name, createdAt: at } },
+        { type: 'ProjectCreated', data: { project: 'default', createdAt: at } },
+      ];
+    }
+    if (!state.created) throw new Rejected('not_found', 'There is no such organization.');
+    const workloads = state.projects[command.project];
+    switch (command.type) {
+      case 'create-project':
+        if (workloads) return [];
+        if (Object.keys(state.projects).length >= MAX_PROJECTS) throw new Rejected('conflict', `An organization has at most ${MAX_PROJECTS} projects.`);
+        return [{ type: 'ProjectCreated', data: { project: command.project, createdAt: command.at } }];
+      case 'ensure-workload': {
+        if (!workloads) throw new Rejected('not_found', `There is no project ${command.project}.`);
+        const { project, workload, model, at } = command;
+        if (workloads[workload] === model) return [];
+        if (Object.keys(workloads).length >= MAX_WORKLOADS) throw new Rejected('conflict', `A project has at most ${MAX_WORKLOADS} workloads.`);
+        return [{ type: 'WorkloadEnsured', data: { project, workload, model, ensuredAt: at } }];
+      }
+      case 'remove-workload': {
+        const { project, workload, at } = command;
+        if (workloads?.[workload] === undefined) return [];
+        return [{ type: 'WorkloadRemoved', data: { project, workload, removedAt: at } }];
+      }
+      default:
+        return [];
+    }
+  },
+};

@@ -1,0 +1,52 @@
+import { Body, Controller, Get, Headers, HttpCode, Param, Post, Query } from '@nestjs/common';
+import type { Actor } from '@sluice/contracts/actor';
+import { systemId } from '@sluice/primitives/id';
+import { AllowServices, ManagementActor, ok, parse, requireOperator } from '@sluice/service-kit';
+import { z } from 'zod';
+import { KeysService } from '../keys/keys.service.js';
+import { OrganizationsService } from './organizations.service.js';
+
+const createSchema = z.strictObject({ name: z.string().trim().min(1).max(80) });
+const pageSchema = z.strictObject({ limit: z.coerce.number().int().min(1).max(1_000).default(1_000), cursor: z.string().max(64).optional() });
+
+/** `/api/operator/organizations`: the platform's own side. */
+@Controller()
+@AllowServices('gateway')
+export class OrganizationsController {
+  constructor(
+    private readonly organizations: OrganizationsService,
+    private readonly keys: KeysService,
+  ) {}
+
+  /** A new organization with its first management key, whose secret is in this answer and never again. */
+  @Post('api/operator/organizations')
+  @HttpCode(201)
+  async create(@ManagementActor() actor: Actor, @Body() body: unknown, @Headers('idempotency-key') _idempotency?: string) {
+    requireOperator(actor);
+    const { name } = parse(createSchema, body);
+    const { organizationId, createdAt } = await this.organizations.create(actor, systemId(), name);
+    const { key, secret } = await this.keys.issueManagement(actor, { organizationId, project: null, name: 'first' });
+    return ok({ id: organizationId, name, createdAt, managementKey: { id: key.keyId, keyPrefix: key.keyPrefix, apiKey: secret } });
+  }
+
+  @Get('api/operator/organizations')
+  async list(@ManagementActor() actor: Actor, @Query() query: unknown) {
+    requireOperator(actor);
+    const { limit, cursor } = parse(pageSchema, query, 'query');
+    const rows = await this.organizations.organizations(limit + 1, cursor);
+    const data = rows.slice(0, limit).map(({ organizationId, name, createdAt }) => ({ id: organizationId, name, createdAt: createdAt.toISOString() }));
+    return ok(data, { nextCursor: rows.length > limit ? data.at(-1)!.id : null });
+  }
+}
+
+/** What gateways ask of an organization. */
+@Controller('internal/organizations')
+@AllowServices('gateway')
+export class OrganizationLookupsController {
+  constructor(private readonly organizations: OrganizationsService) {}
+
+  @Get(':id/workloads')
+  async workloads(@Param('id') id: string) {
+    return { workloads: await this.organizations.workloads(id) };
+  }
+}

@@ -1,0 +1,54 @@
+import { USAGE_RANK, type UsageRecord } from '@sluice/contracts/gateway';
+import type { OpenedRequest } from '../journal/entry.js';
+import type { ReportedUsage } from './usage.js';
+
+export type Outcome = UsageRecord['outcome'];
+
+/** What is learned of one request while it runs, and the record it comes to. Pure: times are given. */
+export class Exchange {
+  /** Its END was given to the journal; there is never a second one. */
+  ended = false;
+  attempt = 1;
+  worker: string | null = null;
+  private firstByteAt: number | undefined;
+  private usage: ReportedUsage | undefined;
+  private usageRank: number = USAGE_RANK.inputOnly;
+
+  constructor(
+    readonly opened: OpenedRequest,
+    /** Monotonic milliseconds. */
+    private readonly startedAt: number,
+  ) {}
+
+  get counts(): ReportedUsage | undefined {
+    return this.usage;
+  }
+
+  /** A count of the worker; a running one is as good as the stream is long. */
+  saw(usage: ReportedUsage, final: boolean): void {
+    this.usage = usage;
+    this.usageRank = final ? USAGE_RANK.workerFinal : USAGE_RANK.workerRunning;
+  }
+
+  answered(now: number): void {
+    this.firstByteAt ??= now;
+  }
+
+  /** The usage record but for its place in the journal. */
+  record(outcome: Outcome, endedAt: string): Omit<UsageRecord, 'seq'> {
+    return {
+      ...this.opened,
+      attempt: this.attempt,
+      outcome,
+      // A stream that ended well has reported its last count, whether or not the worker sent it apart.
+      rank: outcome === 'ok' && this.usage ? USAGE_RANK.workerFinal : this.usageRank,
+      estimated: false,
+      inputTokens: String(this.usage?.input ?? 0),
+      cachedInputTokens: String(this.usage?.cachedInput ?? 0),
+      outputTokens: String(this.usage?.output ?? 0),
+      worker: this.worker,
+      endedAt,
+      ttftMs: this.firstByteAt === undefined ? null : Math.round(this.firstByteAt - this.startedAt),
+    };
+  }
+}

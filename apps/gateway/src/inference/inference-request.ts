@@ -1,0 +1,63 @@
+import { Rejected } from '@sluice/contracts/errors';
+
+export interface InferenceRequest {
+  readonly model: string;
+  readonly stream: boolean;
+  /** The client asked for the usage chunk at the end of the stream. */
+  readonly wantsUsage: boolean;
+  /** The client asked for usage on every chunk. */
+  readonly wantsContinuousUsage: boolean;
+  readonly body: Record<string, unknown>;
+}
+
+/** Reads what the gateway must know of a body; everything else passes through. @throws Rejected `invalid_request` */
+export function readInferenceRequest(raw: Buffer | undefined): InferenceRequest {
+  if (raw === undefined || raw.length === 0) throw new Rejected('invalid_request', 'The body is empty; send JSON.');
+  let body: unknown;
+  try {
+    body = JSON.parse(raw.toString('utf8'));
+  } catch (cause) {
+    throw new Rejected('invalid_request', 'The body is not valid JSON.', { cause });
+  }
+  if (typeof body !== 'object' || body === null || Array.isArray(body)) {
+    throw new Rejected('invalid_request', 'The body must be a JSON object.');
+  }
+  const fields = body as Record<string, unknown>;
+  const { model, stream, stream_options: options } = fields;
+  if (typeof model !== 'string' || model === '' || model.length > 256) {
+    throw new Rejected('invalid_request', 'model must be a non-empty string of at most 256 characters.', {
+      param: 'model',
+    });
+  }
+  if (stream !== undefined && stream !== null && typeof stream !== 'boolean') {
+    throw new Rejected('invalid_request', 'stream must be a boolean.', { param: 'stream' });
+  }
+  if (options !== undefined && options !== null && (typeof options !== 'object' || Array.isArray(options))) {
+    throw new Rejected('invalid_request', 'stream_options must be an object.', { param: 'stream_options' });
+  }
+  const asked = (options ?? {}) as Record<string, unknown>;
+  return {
+    model,
+    stream: stream === true,
+    wantsUsage: asked['include_usage'] === true,
+    wantsContinuousUsage: asked['include_usage'] === true && asked['continuous_usage_stats'] === true,
+    body: fields,
+  };
+}
+
+/**
+ * The body for the worker: its own model id, and for a stream usage forced on every chunk, so that a stream that
+ * breaks is metered to its last chunk.
+ */
+export function upstreamBody(request: InferenceRequest, model: string): Buffer {
+  const forced = request.stream
+    ? {
+        stream_options: {
+          ...(request.body['stream_options'] as object | undefined),
+          include_usage: true,
+          continuous_usage_stats: true,
+        },
+      }
+    : {};
+  return Buffer.from(JSON.stringify({ ...request.body, ...forced, model }));
+}

@@ -1,0 +1,127 @@
+import { Rejected } from '@sluice/contracts/errors';
+import { rfc3339, systemClock } from '@sluice/primitives/clock';
+import { loggerFor } from '@sluice/service-kit';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { Counter, Histogram } from 'prom-client';
+import type { OpenedRequest } from '../journal/entry.js';
+import type { Journal } from '../journal/journal.service.js';
+import type { RateDecision } from '../limits/limiter.js';
+import type { Admission, Admitted } from './admission.service.js';
+import { Exchange } from './exchange.js';
+import { readInferenceRequest, upstreamBody, type InferenceRequest } from './inference-request.js';
+import { refuse } from './refuse.js';
+import type { Relay } from './relay.service.js';
+
+const DEFAULT_DEADLINE_MS = 600_000;
+const MAX_DEADLINE_MS = 3_600_000;
+const DURATION_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
+
+export const ENDPOINTS = ['chat/completions', 'completions', 'embeddings'] as const;
+export type Endpoint = (typeof ENDPOINTS)[number];
+
+/** An inference request from its first byte to its last: read it from top to bottom. */
+export class InferenceRoute {
+  private readonly log = loggerFor('inference');
+  private readonly requests = new Counter({
+    name: 'gateway_inference_requests_total',
+    help: 'Inference requests by endpoint and result (a code of the error catalogue, or ok)',
+    labelNames: ['endpoint', 'result'],
+  });
+  private readonly duration = new Histogram({
+    name: 'gateway_inference_duration_seconds',
+    help: 'Seconds from the request to the last byte of its answer',
+    labelNames: ['endpoint'],
+    buckets: DURATION_BUCKETS,
+  });
+
+  constructor(
+    private readonly admission: Admission,
+    private readonly journal: Journal,
+    private readonly relay: Relay,
+  ) {}
+
+  /** @param workload `<project>/<workload>` where the path says it, in place of the body's `model` */
+  async handle(request: FastifyRequest, reply: FastifyReply, endpoint: Endpoint, workload?: string): Promise<void> {
+    const startedAt = systemClock.monotonic();
+    let result: string;
+    try {
+      result = await this.run(request, reply, endpoint, workload, startedAt);
+    } catch (error) {
+      const rejected = error instanceof Rejected ? error : new Rejected('internal_error', undefined, { cause: error });
+      if (rejected.code === 'internal_error')
+        this.log.error({ err: error, requestId: request.id }, 'an inference request failed');
+      result = rejected.code;
+      // Nothing may go out a second time: an answer that began is ended by the relay itself.
+      if (!reply.sent && !reply.raw.headersSent && !reply.raw.destroyed) refuse(reply, rejected);
+    }
+    this.requests.inc({ endpoint, result });
+    this.duration.observe({ endpoint }, (systemClock.monotonic() - startedAt) / 1000);
+  }
+
+  private async run(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    endpoint: Endpoint,
+    workload: string | undefined,
+    startedAt: number,
+  ): Promise<string> {
+    const deadlineMs = readDeadline(request.headers['x-sluice-deadline-ms']);
+    const presented = await this.admission.identify(request.headers, 'inference:write');
+    const asked = readInferenceRequest(request.body as Buffer | undefined);
+    const admitted = await this.admission.place(presented, workload ?? asked.model);
+    const rate = await this.admission.rate(presented, request.id);
+    if (rate) void reply.headers(rateHeaders(rate));
+    if (rate?.allowed === false)
+      throw new Rejected('rate_limit_exceeded', undefined, { retryAfter: rate.resetMs / 1000 });
+
+    const exchange = new Exchange(opened(request.id, endpoint, asked, admitted), startedAt);
+    await this.journal.open(exchange.opened);
+    return this.relay.run({
+      exchange,
+      digest: presented.digest,
+      request,
+      reply,
+      path: `/v1/${endpoint}`,
+      body: upstreamBody(asked, admitted.workload.model),
+      wish: asked,
+      stream: asked.stream,
+      deadline: startedAt + deadlineMs,
+    });
+  }
+}
+
+function opened(requestId: string, endpoint: Endpoint, asked: InferenceRequest, admitted: Admitted): OpenedRequest {
+  return {
+    requestId,
+    organizationId: admitted.organizationId,
+    project: admitted.workload.project,
+    workload: admitted.workload.name,
+    keyId: admitted.credential.keyId,
+    model: admitted.workload.model,
+    endpoint,
+    stream: asked.stream,
+    priceVersion: admitted.price.version,
+    prices: admitted.price.prices,
+    startedAt: rfc3339(systemClock.now()),
+  };
+}
+
+function readDeadline(header: string | string[] | undefined): number {
+  if (header === undefined) return DEFAULT_DEADLINE_MS;
+  const milliseconds = Number(header);
+  if (!Number.isInteger(milliseconds) || milliseconds < 1 || milliseconds > MAX_DEADLINE_MS) {
+    const message = `x-sluice-deadline-ms must be a whole number of milliseconds from 1 to ${MAX_DEADLINE_MS}.`;
+    throw new Rejected('invalid_request', message, { param: 'x-sluice-deadline-ms' });
+  }
+  return milliseconds;
+}
+
+/** OpenAI's rate headers; a reset is a duration such as `12ms` or `1.5s`. */
+export function rateHeaders({ limit, remaining, resetMs, degraded }: RateDecision): Record<string, string> {
+  return {
+    'x-ratelimit-limit-requests': String(limit),
+    'x-ratelimit-remaining-requests': String(remaining),
+    'x-ratelimit-reset-requests': resetMs < 1000 ? `${Math.ceil(resetMs)}ms` : `${Math.ceil(resetMs / 100) / 10}s`,
+    ...(degraded ? { 'x-sluice-degraded': 'limits' } : {}),
+  };
+}

@@ -1,0 +1,20 @@
+/** Token counts as an OpenAI-compatible worker reports them. */
+export interface ReportedUsage {
+  readonly input: number;
+  readonly cachedInput: number;
+  readonly output: number;
+}
+
+/** Reads a `usage` object; undefined unless every count is a sane, non-negative integer (a worker may lie). */
+export function readUsage(value: unknown): ReportedUsage | undefined {
+  if (typeof value !== 'object' || value === null) return undefined;
+  const usage = value as Record<string, unknown>;
+  const details = (usage['prompt_tokens_details'] ?? {}) as Record<string, unknown>;
+  const input = usage['prompt_tokens'];
+  const output = usage['completion_tokens'] ?? 0;
+  const cachedInput = details['cached_tokens'] ?? 0;
+  if (!isCount(input) || !isCount(output) || !isCount(cachedInput) || cachedInput > input) return undefined;
+  return { input, cachedInput, output };
+}
+
+const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;

@@ -1,0 +1,101 @@
+import type { UsageRecord } from '@sluice/contracts/gateway';
+
+/**
+ * The journal's lines: a letter, a space, its fields, a newline. END carries the finished record as it will be
+ * published, so that the publisher copies bytes and parses nothing.
+ *
+ *     O <json of the opened request>
+ *     C <requestId> <input> <cachedInput> <output>
+ *     E <seq> <requestId> <json of the usage record>
+ */
+export type OpenedRequest = Omit<
+  UsageRecord,
+  | 'seq'
+  | 'outcome'
+  | 'rank'
+  | 'estimated'
+  | 'inputTokens'
+  | 'cachedInputTokens'
+  | 'outputTokens'
+  | 'endedAt'
+  | 'ttftMs'
+  | 'worker'
+  | 'attempt'
+>;
+
+export interface Counts {
+  readonly input: number;
+  readonly cachedInput: number;
+  readonly output: number;
+}
+
+export const openLine = (request: OpenedRequest): string => `O ${JSON.stringify(request)}\n`;
+export const countLine = (requestId: string, counts: Counts): string =>
+  `C ${requestId} ${counts.input} ${counts.cachedInput} ${counts.output}\n`;
+export const endLine = (record: UsageRecord): string =>
+  `E ${record.seq} ${record.requestId} ${JSON.stringify(record)}\n`;
+
+/** What a read of a whole journal finds. */
+export interface JournalState {
+  /** Opened requests without an END, with the last count seen of each. */
+  readonly open: Map<string, { request: OpenedRequest; counts: Counts | undefined }>;
+  /** Position for the next END. */
+  nextSeq: number;
+}
+
+export const emptyState = (): JournalState => ({ open: new Map(), nextSeq: 0 });
+
+/** Folds one line into the state. A torn last line, from a crash in mid-write, is no entry: false. */
+export function readLine(state: JournalState, line: string): boolean {
+  const kind = line[0];
+  try {
+    if (kind === 'O') {
+      const request = JSON.parse(line.slice(2)) as OpenedRequest;
+      state.open.set(request.requestId, { request, counts: undefined });
+    } else if (kind === 'C') {
+      const [, requestId, input, cachedInput, output] = line.split(' ');
+      const entry = state.open.get(requestId!);
+      if (entry) entry.counts = { input: Number(input), cachedInput: Number(cachedInput), output: Number(output) };
+    } else if (kind === 'E') {
+      const { seq, requestId } = parseEnd(line);
+      state.open.delete(requestId);
+      state.nextSeq = Math.max(state.nextSeq, seq + 1);
+    } else return false;
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** The parts of an END line; `json` is the record's text. */
+export function parseEnd(line: string): { seq: number; requestId: string; json: string } {
+  const afterSeq = line.indexOf(' ', 2);
+  const afterId = line.indexOf(' ', afterSeq + 1);
+  const seq = Number(line.slice(2, afterSeq));
+  if (afterSeq === -1 || afterId === -1 || !Number.isSafeInteger(seq) || !line.endsWith('}'))
+    throw new Error('not an END line');
+  return { seq, requestId: line.slice(afterSeq + 1, afterId), json: line.slice(afterId + 1) };
+}
+
+/** The record of a request whose gateway died: what the last count says, and never more. */
+export function recordOfLost(
+  request: OpenedRequest,
+  counts: Counts | undefined,
+  seq: number,
+  endedAt: string,
+): UsageRecord {
+  return {
+    ...request,
+    seq,
+    attempt: 1,
+    outcome: 'aborted',
+    rank: counts ? 3 : 1,
+    estimated: false,
+    inputTokens: String(counts?.input ?? 0),
+    cachedInputTokens: String(counts?.cachedInput ?? 0),
+    outputTokens: String(counts?.output ?? 0),
+    worker: null,
+    endedAt,
+    ttftMs: null,
+  };
+}

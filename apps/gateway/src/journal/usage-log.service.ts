@@ -1,0 +1,153 @@
+import { appendFile, mkdir, open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Injectable } from '@nestjs/common';
+import type { OnApplicationShutdown, OnModuleInit } from '@nestjs/common';
+import { settledResponseSchema } from '@sluice/contracts/gateway';
+import { rfc3339, systemClock } from '@sluice/primitives/clock';
+import { HealthRegistry, loggerFor, type ServiceClient } from '@sluice/service-kit';
+import { Gauge } from 'prom-client';
+import { emptyState, endLine, readLine, recordOfLost } from './entry.js';
+import { Journal } from './journal.service.js';
+import {
+  adoptDeadFolders,
+  claimFolder,
+  forgetFolder,
+  forgetSegment,
+  JournalReader,
+  segmentName,
+  segmentNumbers,
+} from './segments.service.js';
+import { UsagePublisher, type PublishBatch } from './usage-publisher.service.js';
+
+const SETTLED_POLL_MS = 2_000;
+
+export interface UsageLogOptions {
+  readonly root: string;
+  readonly boot: string;
+  readonly segmentBytes: number;
+  readonly publish: PublishBatch;
+  /** Whoever must have settled a record before its segment may go. */
+  readonly settlers: readonly ServiceClient[];
+}
+
+/**
+ * Journal first, publish second, forget at the watermark: this boot's journal, its publisher, and the journals that
+ * dead boots of this gateway left behind, finished under their old ids.
+ */
+@Injectable()
+export class UsageLog implements OnModuleInit, OnApplicationShutdown {
+  private readonly log = loggerFor('usage-log');
+  readonly journal: Journal;
+  private publisher!: UsagePublisher;
+  private folder!: string;
+  private stopped = false;
+  private readonly publishers: UsagePublisher[] = [];
+
+  constructor(
+    private readonly options: UsageLogOptions,
+    health: HealthRegistry,
+  ) {
+    this.journal = new Journal(join(options.root, options.boot), options.segmentBytes);
+    health.ready('journal', () => this.journal.check());
+    const journal = this.journal;
+    new Gauge({
+      name: 'gateway_requests_open',
+      help: 'Requests with an OPEN and no END in the journal',
+      collect() {
+        this.set(journal.opened);
+      },
+    });
+  }
+
+  async onModuleInit(): Promise<void> {
+    const { root, boot, publish } = this.options;
+    await mkdir(root, { recursive: true, mode: 0o700 });
+    this.folder = await claimFolder(root, boot);
+    await this.journal.start();
+    this.publisher = new UsagePublisher(boot, new JournalReader(this.folder), publish);
+    this.publishers.push(this.publisher);
+    this.journal.whenEnded(() => this.publisher.notify());
+    this.inBackground(this.publisher.run(), 'publisher');
+    this.inBackground(this.forgetSettled(), 'forget');
+    for (const dead of await adoptDeadFolders(root, boot)) this.inBackground(this.finish(dead), 'successor');
+  }
+
+  /** What is not published when the process ends is published by the next one. */
+  async onApplicationShutdown(): Promise<void> {
+    this.stopped = true;
+    await this.journal.close();
+    for (const publisher of this.publishers) publisher.stop();
+  }
+
+  private async finish({ boot, folder }: { boot: string; folder: string }): Promise<void> {
+    const { lost, below } = await closeDeadJournal(folder);
+    this.log.info({ boot, lost, records: below }, 'finishing the journal of a dead gateway');
+    const publisher = new UsagePublisher(
+      boot,
+      new JournalReader(folder),
+      this.options.publish,
+      await this.settledBelow(boot),
+    );
+    this.publishers.push(publisher);
+    await publisher.run({ untilEnd: true });
+    while (!this.stopped && (await this.settledBelow(boot)) < below)
+      await sleep(SETTLED_POLL_MS, undefined, { ref: false });
+    if (!this.stopped) await forgetFolder(folder);
+  }
+
+  private async forgetSettled(): Promise<void> {
+    while (!this.stopped) {
+      await sleep(SETTLED_POLL_MS, undefined, { ref: false });
+      const below = await this.settledBelow(this.options.boot);
+      // The reader must be past them too: it opens segments by number.
+      for (const number of this.journal.takeForgettable(Math.min(below, this.publisher.publishedBelow))) {
+        await forgetSegment(this.folder, number);
+      }
+    }
+  }
+
+  /** Records below this `seq` are settled by everybody; 0 while that can't be known. */
+  private async settledBelow(boot: string): Promise<number> {
+    const answers = await Promise.all(
+      this.options.settlers.map((settler) =>
+        settler.ask({ method: 'GET', path: `/internal/usage/settled/${boot}` }, settledResponseSchema).then(
+          ({ below }) => below,
+          () => 0,
+        ),
+      ),
+    );
+    return Math.min(...answers);
+  }
+
+  private inBackground(work: Promise<void>, part: string): void {
+    work.catch((err: unknown) => {
+      // Nothing is lost by stopping: the journal stays, and a restart goes on from it.
+      this.log.fatal({ err, part }, 'the usage log stopped');
+      process.exit(1);
+    });
+  }
+}
+
+/** Gives every request that a dead gateway left open its END, from its last count, in a segment of its own. */
+export async function closeDeadJournal(folder: string): Promise<{ lost: number; below: number }> {
+  const state = emptyState();
+  const reader = new JournalReader(folder);
+  for (let lines = await reader.read(); lines.length > 0; lines = await reader.read()) {
+    for (const line of lines) readLine(state, line);
+  }
+  const lost = state.open.size;
+  if (lost > 0) {
+    const number = ((await segmentNumbers(folder)).at(-1) ?? -1) + 1;
+    const endedAt = rfc3339(systemClock.now());
+    const text = Array.from(state.open.values(), ({ request, counts }) =>
+      endLine(recordOfLost(request, counts, state.nextSeq++, endedAt)),
+    ).join('');
+    const path = join(folder, segmentName(number));
+    await appendFile(path, text, { mode: 0o600 });
+    const file = await open(path, 'r');
+    await file.datasync();
+    await file.close();
+  }
+  return { lost, below: state.nextSeq };
+}

@@ -1,0 +1,115 @@
+import { USAGE_PARTITIONS, usageSubject } from '@sluice/contracts/subjects';
+import { usageBatchId } from '@sluice/contracts/gateway';
+import { loggerFor } from '@sluice/service-kit';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parseEnd } from './entry.js';
+import type { JournalReader } from './segments.service.js';
+
+/** How long ENDs are gathered into one message. */
+const GATHER_MS = 10;
+/** The file is looked at even when nobody called. */
+const LOOK_AGAIN_MS = 500;
+const MAX_BATCH_BYTES = 256 * 1024;
+const MAX_BACKOFF_MS = 2_000;
+
+/** Publishes and waits until the message is stored; rejects when it may not be. */
+export type PublishBatch = (subject: string, payload: string, id: string) => Promise<void>;
+
+interface Batch {
+  readonly from: number;
+  readonly to: number;
+  readonly records: string[];
+}
+
+/**
+ * Sends the ENDs of one boot's journal to the USAGE stream, in order, from the file: nothing is held in memory while
+ * NATS is away, and a batch that may or may not have arrived is sent again under the same id.
+ */
+export class UsagePublisher {
+  private readonly log = loggerFor('usage-publisher');
+  private wake: () => void = () => {};
+  private stopped = false;
+  /** ENDs below this are stored in the stream. */
+  publishedBelow = 0;
+
+  constructor(
+    private readonly boot: string,
+    private readonly reader: JournalReader,
+    private readonly publish: PublishBatch,
+    private readonly startAt = 0,
+  ) {}
+
+  notify(): void {
+    this.wake();
+  }
+
+  stop(): void {
+    this.stopped = true;
+    this.wake();
+  }
+
+  /** Runs until stopped; with `untilEnd` until everything in the journal is published. */
+  async run({ untilEnd = false } = {}): Promise<void> {
+    while (!this.stopped) {
+      const lines = await this.reader.read();
+      for (const batch of batched(this.ends(lines))) await this.send(batch);
+      if (lines.length > 0) continue;
+      if (untilEnd) return;
+      await this.woken();
+      await sleep(GATHER_MS);
+    }
+  }
+
+  private ends(lines: readonly string[]): { seq: number; json: string }[] {
+    const ends: { seq: number; json: string }[] = [];
+    for (const line of lines) {
+      if (line[0] !== 'E') continue;
+      try {
+        const { seq, json } = parseEnd(line);
+        if (seq >= this.startAt) ends.push({ seq, json });
+      } catch {
+        this.log.warn({ boot: this.boot }, 'a torn line in the journal was passed over');
+      }
+    }
+    return ends;
+  }
+
+  private woken(): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, LOOK_AGAIN_MS);
+      this.wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  private async send(batch: Batch): Promise<void> {
+    const { from, to } = batch;
+    const payload = `{"boot":${JSON.stringify(this.boot)},"from":${from},"to":${to},"records":[${batch.records.join(',')}]}`;
+    const subject = usageSubject(from % USAGE_PARTITIONS);
+    for (let backoff = 50; !this.stopped; backoff = Math.min(backoff * 2, MAX_BACKOFF_MS)) {
+      try {
+        await this.publish(subject, payload, usageBatchId({ boot: this.boot, from, to }));
+        this.publishedBelow = to + 1;
+        return;
+      } catch (err) {
+        this.log.debug({ err, boot: this.boot, from, to }, 'a usage batch waits in the journal');
+        await sleep(backoff * (0.5 + Math.random() / 2));
+      }
+    }
+  }
+}
+
+function batched(ends: { seq: number; json: string }[]): Batch[] {
+  const batches: { from: number; to: number; records: string[]; bytes: number }[] = [];
+  for (const { seq, json } of ends) {
+    const last = batches.at(-1);
+    if (last && last.to + 1 === seq && last.bytes + json.length <= MAX_BATCH_BYTES) {
+      last.records.push(json);
+      last.to = seq;
+      last.bytes += json.length + 1;
+    } else batches.push({ from: seq, to: seq, records: [json], bytes: json.length });
+  }
+  return batches;
+}
