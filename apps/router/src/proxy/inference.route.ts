@@ -1,0 +1,195 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { ERRORS, Rejected } from '@sluice/contracts/errors';
+import { ROUTER_HEADERS } from '@sluice/contracts/router';
+import type { Clock } from '@sluice/primitives/clock';
+import { problemHeaders, toRejected, type ServiceTokens } from '@sluice/service-kit';
+import { attempts, firstByteSeconds, refusals, retries } from '../router.metrics.js';
+import type { Booked, WorkersService } from '../workers/workers.service.js';
+import type { Admission } from './admission.js';
+import { answerHeaders, readErrand, workerHeaders, type Errand } from './headers.js';
+import { isFailure, MAX_ATTEMPTS, mayComeBack, refusalAfter, type Failure, type Outcome } from './outcome.js';
+import { callWorker } from './worker-call.client.js';
+
+const ENDPOINTS = ['/v1/chat/completions', '/v1/completions', '/v1/embeddings'] as const;
+
+/** The gateway's own limit is 10 MiB; what it adds to a body (stream options) must not break a request it admitted. */
+const MAX_BODY_BYTES = 11 * 1024 * 1024;
+/** The gateway sends a body it has whole: one that takes longer has lost its sender. */
+const BODY_ARRIVAL_MS = 30_000;
+
+export interface InferenceOptions {
+  readonly defaultDeadlineMs: number;
+  readonly maxDeadlineMs: number;
+  readonly headersTimeoutMs: number;
+  readonly idleTimeoutMs: number;
+}
+
+/**
+ * The hot path, from the gateway's request to the worker's answer, outside Nest's guards, pipes and interceptors.
+ * Read from top to bottom: who calls, is there room, what is asked, then attempts until one answers.
+ */
+export class InferenceRoute {
+  private draining = false;
+
+  constructor(
+    private readonly tokens: ServiceTokens,
+    private readonly workers: WorkersService,
+    private readonly admission: Admission,
+    private readonly clock: Clock,
+    private readonly options: InferenceOptions,
+  ) {}
+
+  /** Into a scope of its own: bodies stay bytes here and are parsed everywhere else. */
+  readonly mount = (scope: FastifyInstance, _: unknown, done: () => void): void => {
+    scope.removeAllContentTypeParsers();
+    scope.addContentTypeParser('*', { parseAs: 'buffer', bodyLimit: MAX_BODY_BYTES }, (_request, body, parsed) =>
+      parsed(null, body),
+    );
+    scope.addHook('onRequest', (request, _reply, next) => this.authenticate(request, next));
+    scope.addHook('onRequest', (request, reply, next) => this.letIn(request, reply, next));
+    scope.setErrorHandler((error, _request, reply) => this.refuse(reply, toRejected(error)));
+    for (const path of ENDPOINTS) scope.post(path, (request, reply) => this.serve(path, request, reply));
+    done();
+  };
+
+  /** From now on connections are closed once they are idle, so that a shutdown ends with its last stream. */
+  drain(): void {
+    this.draining = true;
+  }
+
+  private authenticate(request: FastifyRequest, next: (error?: Error) => void): void {
+    const header = request.headers.authorization;
+    const check = (service: string): void =>
+      service === 'gateway' ? next() : next(new Rejected('scope_insufficient', `${service} may not call this.`));
+    const known = this.tokens.known(header);
+    if (known) return check(known.service);
+    this.tokens.verify(header).then(
+      (caller) => check(caller.service),
+      (error: unknown) => next(toRejected(error)),
+    );
+  }
+
+  private letIn(request: FastifyRequest, reply: FastifyReply, next: (error?: Error) => void): void {
+    const leave = this.admission.enter(Number(request.headers['content-length'] ?? MAX_BODY_BYTES));
+    if (!leave) return next(new Rejected('queue_full', 'This router has all it can hold.', { retryAfter: 1 }));
+    const arrival = setTimeout(() => request.raw.destroy(), BODY_ARRIVAL_MS);
+    request.raw.once('end', () => clearTimeout(arrival));
+    reply.raw.once('close', () => {
+      clearTimeout(arrival);
+      leave();
+      // Only now is the connection idle, and `close()` has looked for idle ones before.
+      if (this.draining) setImmediate(() => request.server.server.closeIdleConnections());
+    });
+    next();
+  }
+
+  private async serve(path: string, request: FastifyRequest, reply: FastifyReply): Promise<void> {
+    const errand = readErrand(request.headers, request.id, {
+      defaultMs: this.options.defaultDeadlineMs,
+      maxMs: this.options.maxDeadlineMs,
+    });
+    if (!Buffer.isBuffer(request.body)) throw new Rejected('invalid_request', 'A body is missing.');
+    const body = request.body;
+
+    // From here on the raw response is ours.
+    reply.hijack();
+    const out = reply.raw;
+    const ended = new AbortController();
+    out.once('close', () => {
+      if (!out.writableFinished) ended.abort();
+    });
+    const deadlineAt = this.clock.monotonic() + errand.deadlineMs;
+    const deadline = setTimeout(() => ended.abort(), errand.deadlineMs);
+
+    const tried = new Set<string>();
+    let failure: Failure | undefined;
+    let attempt = 0;
+    while (attempt < MAX_ATTEMPTS) {
+      const worker = await this.workers.book(errand.model, tried, mayComeBack(failure), ended.signal);
+      if (!worker || ended.signal.aborted) {
+        worker?.release();
+        break;
+      }
+      attempt++;
+      if (failure) retries.inc({ reason: failure.kind });
+      const outcome = await this.attempt(path, request, reply, { errand, body, worker, attempt, deadlineAt, ended });
+      if (!isFailure(outcome)) break;
+      failure = outcome;
+      if (outcome.kind !== 'unreachable') tried.add(worker.id);
+    }
+    clearTimeout(deadline);
+
+    if (out.destroyed || out.writableEnded) return;
+    // Part of an answer is out and the deadline passed: the gateway must see that it is not whole.
+    if (out.headersSent) out.destroy();
+    else {
+      const late = ended.signal.aborted;
+      this.refuseRaw(reply, late ? new Rejected('timeout') : refusalAfter(failure), errand, attempt);
+    }
+  }
+
+  private async attempt(
+    path: string,
+    request: FastifyRequest,
+    reply: FastifyReply,
+    run: {
+      errand: Errand;
+      body: Buffer;
+      worker: Booked;
+      attempt: number;
+      deadlineAt: number;
+      ended: AbortController;
+    },
+  ): Promise<Outcome> {
+    const { errand, worker, attempt } = run;
+    const from = this.clock.monotonic();
+    const left = Math.max(1, run.deadlineAt - from);
+    const outcome = await callWorker({
+      pool: worker.pool,
+      path: worker.base + path,
+      headers: workerHeaders(request.headers, errand.requestId, attempt, worker.secret),
+      body: run.body,
+      headersTimeoutMs: Math.min(this.options.headersTimeoutMs, left),
+      idleTimeoutMs: Math.min(this.options.idleTimeoutMs, left),
+      ended: run.ended.signal,
+      out: reply.raw,
+      answerHeaders: (headers) => ({
+        ...answerHeaders(headers, { requestId: errand.requestId, worker: worker.id, attempt }),
+        ...(this.draining ? { connection: 'close' } : {}),
+      }),
+      onFirstByte: () => {
+        this.workers.succeeded(worker.id);
+        firstByteSeconds.observe({ endpoint: path }, (this.clock.monotonic() - from) / 1000);
+      },
+    });
+    worker.release();
+    this.workers.met(worker.id, outcome);
+    attempts.inc({ outcome: outcome.kind });
+    return outcome;
+  }
+
+  private refuseRaw(reply: FastifyReply, rejected: Rejected, errand: Errand, attempt: number): void {
+    refusals.inc({ code: rejected.code });
+    const body = problem(rejected);
+    reply.raw
+      .writeHead(ERRORS[rejected.code].status, {
+        'content-type': 'application/json; charset=utf-8',
+        'content-length': Buffer.byteLength(body),
+        'x-request-id': errand.requestId,
+        [ROUTER_HEADERS.attempt]: String(attempt),
+        ...problemHeaders(rejected),
+      })
+      .end(body);
+  }
+
+  private refuse(reply: FastifyReply, rejected: Rejected): void {
+    refusals.inc({ code: rejected.code });
+    void reply
+      .status(ERRORS[rejected.code].status)
+      .headers({ 'content-type': 'application/json; charset=utf-8', ...problemHeaders(rejected) })
+      .send(problem(rejected));
+  }
+}
+
+const problem = (rejected: Rejected): string =>
+  JSON.stringify({ error: { code: rejected.code, message: rejected.message } });
