@@ -1,11 +1,5 @@
 export { connectOrm, migrate, ormOptions, type WaitOptions } from './database.js';
-export {
-  EVENT_STORE_ENTITIES,
-  EventRow,
-  InboxRow,
-  MESSAGING_ENTITIES,
-  OutboxRow,
-} from './event.entity.js';
+export { EVENT_STORE_ENTITIES, EventRow, InboxRow, MESSAGING_ENTITIES, OutboxRow } from './event.entity.js';
 export {
   EventStore,
   type Committed,

@@ -79,7 +79,11 @@ export class OutboxRelay {
   /** Publishes committed messages now. False: something is left to the sweeper. Never rejects. */
   async publish(messages: readonly OutboxMessage[]): Promise<boolean> {
     if (messages.length === 0) return true;
-    if (this.#stop.signal.aborted || this.#backlog || this.#inFlight.size + messages.length > this.#options.maxInFlight) {
+    if (
+      this.#stop.signal.aborted ||
+      this.#backlog ||
+      this.#inFlight.size + messages.length > this.#options.maxInFlight
+    ) {
       this.nudge();
       return false;
     }
@@ -185,9 +189,9 @@ export class OutboxRelay {
   async #sweepBatch(graceMs: number): Promise<{ found: number; published: number }> {
     return this.#em.fork().transactional(async (tx) => {
       const tables = tablesOf(tx);
-      const { rows } = await sql<{ leader: boolean }>`select pg_try_advisory_xact_lock(${SWEEPER_LOCK}) as leader`.execute(
-        tables,
-      );
+      const { rows } = await sql<{
+        leader: boolean;
+      }>`select pg_try_advisory_xact_lock(${SWEEPER_LOCK}) as leader`.execute(tables);
       if (!rows[0]?.leader) return { found: 0, published: 0 };
       const batch = await tables
         .selectFrom('outbox')

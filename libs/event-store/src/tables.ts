@@ -25,4 +25,4 @@ export interface Tables {
 }
 
 /** Queries in the transaction of this entity manager, if it has one. */
-export const tablesOf = (em: EntityManager): Kysely<Tables> => em.getKysely<Tables>() as unknown as Kysely<Tables>;
+export const tablesOf = (em: EntityManager): Kysely<Tables> => em.getKysely<Tables>();

@@ -1,0 +1,35 @@
+import type { Delivery } from './jetstream.context.js';
+
+export interface DeadLetter {
+  readonly subject: string;
+  readonly id: string;
+  readonly headers: Readonly<Record<string, readonly string[]>>;
+}
+
+/** Where a message goes that can't be handled: unchanged, with its own headers, and why it is here. */
+export function deadLetterOf(delivery: Delivery, reason: string): DeadLetter {
+  // Expectations were about the stream it was published to; the id becomes this consumer's own.
+  const original = Object.entries(delivery.headers).filter(([name]) => !/^nats-(expected-|msg-id$)/i.test(name));
+  return {
+    subject: `dlq.${delivery.stream}.${delivery.durable}`,
+    id: `${delivery.durable}:${delivery.messageId}`,
+    headers: {
+      ...Object.fromEntries(original),
+      'Sluice-Dead-Reason': [reason],
+      'Sluice-Dead-Subject': [delivery.subject],
+      'Sluice-Dead-Sequence': [String(delivery.sequence)],
+      'Sluice-Dead-Deliveries': [String(delivery.deliveries)],
+      'Sluice-Dead-Message-Id': [delivery.messageId],
+    },
+  };
+}
+
+/** The kind of an error, fit for a header and a log: never its message, which may quote what it stumbled over. */
+export function errorName(error: unknown): string {
+  const { name, code } = (typeof error === 'object' && error !== null ? error : {}) as {
+    name?: unknown;
+    code?: unknown;
+  };
+  const kind = typeof name === 'string' && /^[\w.-]{1,64}$/.test(name) ? name : 'Error';
+  return typeof code === 'string' && /^[\w.-]{1,64}$/.test(code) ? `${kind}/${code}` : kind;
+}

@@ -1,0 +1,268 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  AckPolicy,
+  DeliverPolicy,
+  JetStreamApiCodes,
+  JetStreamApiError,
+  ReplayPolicy,
+  type Consumer,
+  type ConsumerConfig,
+  type ConsumerMessages,
+  type JetStreamManager,
+  type JsMsg,
+} from '@nats-io/jetstream';
+import { nanos } from '@nats-io/transport-node';
+import { STREAMS } from '@sluice/contracts/subjects';
+import { backoff } from './backoff.js';
+import { deadLetterOf, errorName } from './dead-letter.js';
+import type { Delivery } from './jetstream.context.js';
+import type { Messaging } from './messaging.js';
+import { isStreamNotFound } from './provision.js';
+
+/** The extras of an `@EventPattern`: which stream, and as whom it is read. */
+export interface ConsumerBinding {
+  readonly stream: string;
+  /** Name of the durable consumer: `<service>-<what for>`. Processes with the same name share the messages. */
+  readonly durable: string;
+  /** Messages handled at the same time by this process; 1 keeps their order as long as none fails. @default 1 */
+  readonly concurrency?: number;
+  /** Milliseconds without a sign of life after which the server delivers again. @default 30_000 */
+  readonly ackWaitMs?: number;
+  /** Deliveries after which a message goes to the dead letters. @default 10 */
+  readonly maxDeliveries?: number;
+  /** Milliseconds before a failed message comes again, doubling from `min` to `max`. @default 250 … 60_000 */
+  readonly backoffMs?: { readonly min: number; readonly max: number };
+  /** Milliseconds after which a handler counts as failed. @default 120_000 */
+  readonly handlerTimeoutMs?: number;
+}
+
+export type Outcome = 'done' | 'retry' | 'dead';
+
+export interface HandledMessage {
+  readonly delivery: Delivery;
+  readonly outcome: Outcome;
+  readonly milliseconds: number;
+  /** Name and code of the error, for logs. */
+  readonly error?: string;
+}
+
+/** The handler went on for longer than it may. */
+export class HandlerTimeout extends Error {
+  override readonly name = 'HandlerTimeout';
+}
+
+interface Settings extends Required<ConsumerBinding> {
+  readonly filter: string;
+}
+
+/** One durable pull consumer: kept in existence, pulled from, each message acknowledged only after its handler. */
+export class DurableConsumer {
+  readonly #messaging: Messaging;
+  readonly #settings: Settings;
+  readonly #handle: (data: unknown, delivery: Delivery) => Promise<void>;
+  readonly #onHandled: (message: HandledMessage) => void;
+  readonly #stop = new AbortController();
+  readonly #busy = new Set<Promise<void>>();
+  #messages: ConsumerMessages | undefined;
+  #running: Promise<void> | undefined;
+
+  constructor(
+    messaging: Messaging,
+    filter: string,
+    binding: ConsumerBinding,
+    handle: (data: unknown, delivery: Delivery) => Promise<void>,
+    onHandled: (message: HandledMessage) => void,
+  ) {
+    this.#messaging = messaging;
+    this.#settings = {
+      concurrency: 1,
+      ackWaitMs: 30_000,
+      maxDeliveries: 10,
+      backoffMs: { min: 250, max: 60_000 },
+      handlerTimeoutMs: 120_000,
+      ...binding,
+      filter,
+    };
+    this.#handle = handle;
+    this.#onHandled = onHandled;
+  }
+
+  start(): void {
+    this.#running ??= this.#run();
+  }
+
+  /** Takes no more, waits for the handlers under way (at most `drainMs`), gives back what was only fetched. */
+  async stop(drainMs: number): Promise<void> {
+    this.#stop.abort();
+    this.#messages?.stop();
+    await Promise.race([Promise.all([this.#running, ...this.#busy]), sleep(drainMs, undefined, { ref: false })]);
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stop;
+    for (let failures = 0; !signal.aborted;) {
+      try {
+        await this.#messaging.whenConnected(1_000);
+        const consumer = await this.#ensure();
+        failures = 0;
+        await this.#consume(consumer);
+      } catch (error) {
+        failures += 1;
+        if (this.#messaging.connected && !signal.aborted) this.#messaging.report(error);
+      }
+      const pause = failures === 0 ? 50 : backoff(failures, 100, 5_000, Math.random());
+      await sleep(pause, undefined, { signal }).catch(() => {});
+    }
+  }
+
+  /** The consumer, made where it is missing. A stream that is gone is made again as the contracts say. */
+  async #ensure(): Promise<Consumer> {
+    const manager = await this.#messaging.manager();
+    const { js } = this.#messaging.connection();
+    try {
+      return js.consumers.getConsumerFromInfo(await this.#ensureConsumer(manager));
+    } catch (error) {
+      if (!isStreamNotFound(error)) throw error;
+      const definition = STREAMS.filter(({ name }) => name === this.#settings.stream);
+      if (definition.length === 0) throw error;
+      await this.#messaging.provision(definition, { createOnly: true, timeoutMs: 10_000 });
+      return js.consumers.getConsumerFromInfo(await this.#ensureConsumer(manager));
+    }
+  }
+
+  async #ensureConsumer(manager: JetStreamManager) {
+    const { stream, durable } = this.#settings;
+    const wanted = this.#config();
+    try {
+      const { config, ...info } = await manager.consumers.info(stream, durable);
+      const same = Object.entries(wanted).every(([key, value]) => config[key as keyof ConsumerConfig] === value);
+      return same ? { config, ...info } : await manager.consumers.update(stream, durable, wanted);
+    } catch (error) {
+      if (!(error instanceof JetStreamApiError) || error.code !== JetStreamApiCodes.ConsumerNotFound) throw error;
+      return manager.consumers.add(stream, { ...wanted, deliver_policy: DeliverPolicy.All });
+    }
+  }
+
+  #config(): Partial<ConsumerConfig> {
+    const { durable, filter, ackWaitMs, concurrency } = this.#settings;
+    return {
+      durable_name: durable,
+      filter_subject: filter,
+      ack_policy: AckPolicy.Explicit,
+      replay_policy: ReplayPolicy.Instant,
+      ack_wait: nanos(ackWaitMs),
+      // Dead letters are our own work: the server only stops delivering, and forgets why.
+      max_deliver: -1,
+      // For all processes of this name together; what waits for its next attempt counts too.
+      max_ack_pending: Math.max(1_000, concurrency * 100),
+    };
+  }
+
+  /** Comes back when the consumer is gone, or this is stopped. */
+  async #consume(consumer: Consumer): Promise<void> {
+    const { concurrency } = this.#settings;
+    const messages = await consumer.consume({
+      max_messages: concurrency * 2,
+      expires: 30_000,
+      idle_heartbeat: 1_000,
+      abort_on_missing_resource: true,
+    });
+    this.#messages = messages;
+    if (this.#stop.signal.aborted) messages.stop();
+    for await (const message of messages) {
+      if (this.#stop.signal.aborted) {
+        message.nak();
+        continue;
+      }
+      const work = this.#process(message).finally(() => this.#busy.delete(work));
+      this.#busy.add(work);
+      if (this.#busy.size >= concurrency) await Promise.race(this.#busy);
+    }
+  }
+
+  /** Never rejects. */
+  async #process(message: JsMsg): Promise<void> {
+    const started = performance.now();
+    const delivery = this.#deliveryOf(message);
+    let outcome: Outcome = 'done';
+    let error: string | undefined;
+    const alive = setInterval(() => message.working(), this.#settings.ackWaitMs / 3);
+    try {
+      const data = parse(message.data);
+      if (data === undefined) {
+        error = 'NotJson';
+        outcome = await this.#bury(message, delivery, error);
+      } else {
+        await this.#within(this.#handle(data.value, delivery));
+        message.ack();
+      }
+    } catch (caught) {
+      error = errorName(caught);
+      outcome =
+        delivery.deliveries >= this.#settings.maxDeliveries
+          ? await this.#bury(message, delivery, error)
+          : this.#giveBack(message, delivery);
+    } finally {
+      clearInterval(alive);
+    }
+    const handled = { delivery, outcome, milliseconds: performance.now() - started };
+    this.#onHandled(error === undefined ? handled : { ...handled, error });
+  }
+
+  #giveBack(message: JsMsg, { deliveries }: Delivery): Outcome {
+    const { min, max } = this.#settings.backoffMs;
+    message.nak(Math.max(1, Math.round(backoff(deliveries, min, max, Math.random()))));
+    return 'retry';
+  }
+
+  /** Acknowledged here only after the dead letter is stored there. */
+  async #bury(message: JsMsg, delivery: Delivery, reason: string): Promise<Outcome> {
+    const { subject, id, headers } = deadLetterOf(delivery, reason);
+    try {
+      await this.#messaging.publish(subject, message.data, { id, headers, timeoutMs: 5_000 });
+    } catch (error) {
+      this.#messaging.report(error);
+      return this.#giveBack(message, delivery);
+    }
+    message.term();
+    return 'dead';
+  }
+
+  #deliveryOf(message: JsMsg): Delivery {
+    const { stream, durable } = this.#settings;
+    const headers: Record<string, readonly string[]> = {};
+    for (const name of message.headers?.keys() ?? []) headers[name] = message.headers?.values(name) ?? [];
+    return {
+      subject: message.subject,
+      stream,
+      durable,
+      sequence: message.seq,
+      deliveries: message.info.deliveryCount,
+      messageId: message.headers?.get('Nats-Msg-Id') || `${stream}:${message.seq}`,
+      storedAt: message.time,
+      headers,
+    };
+  }
+
+  async #within(work: Promise<void>): Promise<void> {
+    const { handlerTimeoutMs } = this.#settings;
+    const late = Promise.withResolvers<never>();
+    const timer = setTimeout(
+      () => late.reject(new HandlerTimeout(`no end after ${handlerTimeoutMs} ms`)),
+      handlerTimeoutMs,
+    );
+    try {
+      await Promise.race([work, late.promise]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
+
+function parse(data: Uint8Array): { value: unknown } | undefined {
+  try {
+    return { value: JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(data)) as unknown };
+  } catch {
+    return undefined;
+  }
+}
