@@ -6,6 +6,21 @@ export interface DeadLetter {
   readonly headers: Readonly<Record<string, readonly string[]>>;
 }
 
+/**
+ * Thrown by a handler: this message can't be handled, however often it comes. It goes to the dead letters at once, while
+ * any other error is tried again: a database that is away says nothing about the message.
+ */
+export class Poison extends Error {
+  override readonly name = 'Poison';
+  /** @param code what is wrong with it, as a word for headers and logs: never its content */
+  constructor(
+    readonly code: string,
+    options?: ErrorOptions,
+  ) {
+    super(`message can't be handled: ${code}`, options);
+  }
+}
+
 /** Where a message goes that can't be handled: unchanged, with its own headers, and why it is here. */
 export function deadLetterOf(delivery: Delivery, reason: string): DeadLetter {
   // Expectations were about the stream it was published to; the id becomes this consumer's own.

@@ -14,7 +14,7 @@ import {
 import { nanos } from '@nats-io/transport-node';
 import { STREAMS } from '@sluice/contracts/subjects';
 import { backoff } from './backoff.js';
-import { deadLetterOf, errorName } from './dead-letter.js';
+import { deadLetterOf, errorName, Poison } from './dead-letter.js';
 import type { Delivery } from './jetstream.context.js';
 import type { Messaging } from './messaging.js';
 import { isStreamNotFound } from './provision.js';
@@ -28,7 +28,10 @@ export interface ConsumerBinding {
   readonly concurrency?: number;
   /** Milliseconds without a sign of life after which the server delivers again. @default 30_000 */
   readonly ackWaitMs?: number;
-  /** Deliveries after which a message goes to the dead letters. @default 10 */
+  /**
+   * Deliveries after which a message goes to the dead letters. `Infinity` where it must wait for as long as a database is
+   * away; what can never be handled says so by throwing `Poison`. @default 10
+   */
   readonly maxDeliveries?: number;
   /** Milliseconds before a failed message comes again, doubling from `min` to `max`. @default 250 … 60_000 */
   readonly backoffMs?: { readonly min: number; readonly max: number };
@@ -199,7 +202,7 @@ export class DurableConsumer {
     } catch (caught) {
       error = errorName(caught);
       outcome =
-        delivery.deliveries >= this.#settings.maxDeliveries
+        caught instanceof Poison || delivery.deliveries >= this.#settings.maxDeliveries
           ? await this.#bury(message, delivery, error)
           : this.#giveBack(message, delivery);
     } finally {

@@ -1,4 +1,4 @@
-export { deadLetterOf, errorName, type DeadLetter } from './dead-letter.js';
+export { deadLetterOf, errorName, Poison, type DeadLetter } from './dead-letter.js';
 export { HandlerTimeout, type ConsumerBinding, type HandledMessage, type Outcome } from './durable-consumer.js';
 export { JetStreamContext, type Delivery } from './jetstream.context.js';
 export { connectConsumers, JetStreamStrategy, type JetStreamStrategyOptions } from './jetstream.strategy.js';
