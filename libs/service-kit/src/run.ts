@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http';
 import type { DynamicModule, Type } from '@nestjs/common';
 import { APP_FILTER, NestFactory } from '@nestjs/core';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
@@ -19,9 +20,11 @@ const SHUTDOWN_MS = 15_000;
 export interface ServiceOptions<C extends BaseConfig> {
   readonly name: ServiceName;
   readonly config: (env: Record<string, string | undefined>) => C;
-  readonly module: (config: C) => DynamicModule | Type;
+  readonly module: (config: C) => DynamicModule | Type | Promise<DynamicModule | Type>;
   /** Brings the service's own database to the newest shape; run by `--migrate`. */
   readonly migrate?: (config: C) => Promise<void>;
+  /** Faces clients: their `x-request-id` is not taken over. Behind it, the gateway's is. */
+  readonly edge?: boolean;
   /** Before it listens: plain Fastify routes, microservice strategies. */
   readonly connect?: (app: NestFastifyApplication, config: C) => Promise<void> | void;
 }
@@ -73,7 +76,7 @@ export async function createApp<C extends BaseConfig>(
   const root: DynamicModule = {
     module: KitModule,
     global: true,
-    imports: [options.module(config)],
+    imports: [await options.module(config)],
     controllers: [HealthController],
     providers: [
       { provide: ServiceTokens, useValue: tokens },
@@ -84,7 +87,7 @@ export async function createApp<C extends BaseConfig>(
   };
   const adapter = new FastifyAdapter({
     bodyLimit: MAX_BODY_BYTES,
-    genReqId: () => systemId(),
+    genReqId: ({ headers }: IncomingMessage) => (options.edge ? undefined : single(headers['x-request-id'])) ?? systemId(),
     routerOptions: { maxParamLength: 512 },
     requestTimeout: REQUEST_TIMEOUT_MS,
     keepAliveTimeout: 75_000,
@@ -102,3 +105,5 @@ export async function createApp<C extends BaseConfig>(
   }
   return app;
 }
+
+const single = (value: string | string[] | undefined): string | undefined => (Array.isArray(value) ? value[0] : value);

@@ -1,4 +1,4 @@
-import type { EntityManager } from '@mikro-orm/postgresql';
+import { MikroORM } from '@mikro-orm/postgresql';
 import { Body, Controller, Delete, HttpCode, Param, Put } from '@nestjs/common';
 import { gatewayRegistrationSchema } from '@sluice/contracts/auth';
 import { Rejected } from '@sluice/contracts/errors';
@@ -11,14 +11,14 @@ import { GatewayRow } from './gateway.entity.js';
 @Controller('internal/gateways')
 @AllowServices('gateway')
 export class GatewaysController {
-  constructor(private readonly em: EntityManager) {}
+  constructor(private readonly orm: MikroORM) {}
 
   @Put(':boot')
   @HttpCode(200)
   async register(@Param('boot') text: string, @Body() body: unknown) {
     const boot = parse(z.uuid(), text, 'path');
     const { url } = parse(gatewayRegistrationSchema, body);
-    const em = this.em.fork();
+    const em = this.orm.em.fork();
     const known = await em.findOne(GatewayRow, { boot });
     if (known?.retiredAt) throw new Rejected('conflict', 'A boot id is never used again.');
     const now = new Date(systemClock.now());
@@ -31,7 +31,9 @@ export class GatewaysController {
   @HttpCode(200)
   async leave(@Param('boot') text: string) {
     const boot = parse(z.uuid(), text, 'path');
-    await this.em.fork().nativeUpdate(GatewayRow, { boot, retiredAt: null }, { retiredAt: new Date(systemClock.now()) });
+    await this.orm.em
+      .fork()
+      .nativeUpdate(GatewayRow, { boot, retiredAt: null }, { retiredAt: new Date(systemClock.now()) });
     return { boot };
   }
 }

@@ -1,7 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { EntityManager } from '@mikro-orm/postgresql';
 import { Injectable } from '@nestjs/common';
-import { EVIDENCE_MARGIN_MS, EVIDENCE_MS, tombstonesResponseSchema, type InForce, type KeyInvalidation } from '@sluice/contracts/auth';
+import {
+  EVIDENCE_MARGIN_MS,
+  EVIDENCE_MS,
+  tombstonesResponseSchema,
+  type InForce,
+  type KeyInvalidation,
+} from '@sluice/contracts/auth';
 import { enqueue, type OutboxRelay } from '@sluice/event-store';
 import type { Clock } from '@sluice/primitives/clock';
 import { systemId } from '@sluice/primitives/id';
@@ -58,7 +64,9 @@ export class InForceService {
   /** The whole procedure once more, for a revoke that was committed before. */
   async announceAgain(invalidation: KeyInvalidation, startedAt: number): Promise<Reached> {
     const { keyId, version } = invalidation;
-    const messages = await this.em.fork().transactional((tx) => enqueue(tx, [keyedInvalidation(systemId(), keyId, version)]));
+    const messages = await this.em
+      .fork()
+      .transactional((tx) => enqueue(tx, [keyedInvalidation(systemId(), keyId, version)]));
     return this.reach(invalidation, this.relay.publish(messages), startedAt);
   }
 

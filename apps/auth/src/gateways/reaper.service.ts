@@ -23,7 +23,10 @@ export class GatewayReaper implements OnModuleInit, OnApplicationShutdown {
   constructor(private readonly em: EntityManager) {}
 
   onModuleInit(): void {
-    this.timer = setInterval(() => void this.reap().catch((err: unknown) => this.log.debug({ err }, 'no reaping now')), REAP_EVERY_MS);
+    this.timer = setInterval(
+      () => void this.reap().catch((err: unknown) => this.log.debug({ err }, 'no reaping now')),
+      REAP_EVERY_MS,
+    );
   }
 
   onApplicationShutdown(): void {
@@ -32,7 +35,9 @@ export class GatewayReaper implements OnModuleInit, OnApplicationShutdown {
 
   async reap(): Promise<void> {
     const silentSince = new Date(systemClock.now() - SILENT_MS);
-    const silent = await this.em.fork().find(GatewayRow, { retiredAt: null, lastLookupAt: { $lt: silentSince }, registeredAt: { $lt: silentSince } });
+    const silent = await this.em
+      .fork()
+      .find(GatewayRow, { retiredAt: null, lastLookupAt: { $lt: silentSince }, registeredAt: { $lt: silentSince } });
     for (const gateway of silent) {
       if (!(await nobodyListens(gateway))) continue;
       // Only if it is still as silent as it was when it was looked at.

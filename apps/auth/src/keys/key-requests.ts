@@ -50,7 +50,9 @@ export function creditKeySettings(request: CreditKeyRequest, project: string | n
   const home = project ?? 'default';
   const access = request.access ?? [`${home}/*`];
   if (project !== null && access.some((pattern) => !pattern.startsWith(`${project}/`))) {
-    throw new Rejected('project_scope_mismatch', `This management key can give access to ${project} only.`, { param: 'access' });
+    throw new Rejected('project_scope_mismatch', `This management key can give access to ${project} only.`, {
+      param: 'access',
+    });
   }
   return {
     project: home,

@@ -18,11 +18,18 @@ export const keyDecider: Decider<KeyCommand, KeyState, KeyEvent> = {
       case 'revoke':
         if (state.status === 'none') throw new Rejected('not_found', 'There is no such key.');
         if (state.status === 'revoked') return [];
-        return [{ type: 'KeyRevoked', data: { ...whose(state.issued), reason: command.reason, revokedAt: command.at } }];
+        return [
+          { type: 'KeyRevoked', data: { ...whose(state.issued), reason: command.reason, revokedAt: command.at } },
+        ];
       default:
         return [];
     }
   },
 };
 
-const whose = ({ keyId, organizationId, project, keyPrefix }: IssuedKey) => ({ keyId, organizationId, project, keyPrefix });
+const whose = ({ keyId, organizationId, project, keyPrefix }: IssuedKey) => ({
+  keyId,
+  organizationId,
+  project,
+  keyPrefix,
+});

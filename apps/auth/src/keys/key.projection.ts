@@ -18,7 +18,13 @@ export function projectKey(row: Key | undefined, event: KeyEvent, version: numbe
     }
     case 'KeyRevoked':
       if (!row) return row;
-      return { ...row, status: 'revoked', version, revokedAt: new Date(event.data.revokedAt), revokeReason: event.data.reason };
+      return {
+        ...row,
+        status: 'revoked',
+        version,
+        revokedAt: new Date(event.data.revokedAt),
+        revokeReason: event.data.reason,
+      };
     default:
       return row;
   }

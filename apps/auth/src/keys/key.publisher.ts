@@ -31,6 +31,11 @@ export function publishKey(stored: StoredEvent<KeyEvent>): OutboundMessage[] {
       : wrap(REVOKED, fields, { ...about, reason: event.data.reason, revokedAt: event.data.revokedAt });
   return [
     ...messages,
-    { id, subject: eventSubject(envelope.type, organizationId, keyId), payload: envelope, contentType: CLOUD_EVENT_CONTENT_TYPE },
+    {
+      id,
+      subject: eventSubject(envelope.type, organizationId, keyId),
+      payload: envelope,
+      contentType: CLOUD_EVENT_CONTENT_TYPE,
+    },
   ];
 }

@@ -1,4 +1,4 @@
-import { All, Body, Controller, Delete, Get, Headers, HttpCode, Param, Post, Query, Res } from '@nestjs/common';
+import { Body, Controller, Delete, Get, Headers, HttpCode, Param, Post, Query, Res } from '@nestjs/common';
 import type { Actor } from '@sluice/contracts/actor';
 import { Rejected } from '@sluice/contracts/errors';
 import { maskedSecret } from '@sluice/primitives/secret';
@@ -9,7 +9,10 @@ import type { Key } from './key.entity.js';
 import { creditKeySchema, managementKeySchema, refuseNotYet } from './key-requests.js';
 import { KeysService, type IssuedSecret, type Revoked } from './keys.service.js';
 
-const pageSchema = z.strictObject({ limit: z.coerce.number().int().min(1).max(1_000).default(1_000), cursor: z.uuid().optional() });
+const pageSchema = z.strictObject({
+  limit: z.coerce.number().int().min(1).max(1_000).default(1_000),
+  cursor: z.uuid().optional(),
+});
 const idempotencySchema = z.string().min(1).max(255).optional();
 const EXPIRES_SOON_MS = 14 * 24 * 60 * 60 * 1000;
 
@@ -26,11 +29,20 @@ export class KeysController {
 
   @Post('credit')
   @HttpCode(201)
-  async createCredit(@ManagementActor() actor: Actor, @Body() body: unknown, @Headers('idempotency-key') idempotency?: string) {
+  async createCredit(
+    @ManagementActor() actor: Actor,
+    @Body() body: unknown,
+    @Headers('idempotency-key') idempotency?: string,
+  ) {
     const organizationId = requireOrganization(actor);
     refuseNotYet(body);
     const request = parse(creditKeySchema, body);
-    return ok(created(await this.keys.issueCredit(actor, organizationId, request, parse(idempotencySchema, idempotency, 'header')), 'credit'));
+    return ok(
+      created(
+        await this.keys.issueCredit(actor, organizationId, request, parse(idempotencySchema, idempotency, 'header')),
+        'credit',
+      ),
+    );
   }
 
   @Get('management')
@@ -47,13 +59,23 @@ export class KeysController {
 
   @Post('management')
   @HttpCode(201)
-  async createManagement(@ManagementActor() actor: Actor, @Body() body: unknown, @Headers('idempotency-key') idempotency?: string) {
+  async createManagement(
+    @ManagementActor() actor: Actor,
+    @Body() body: unknown,
+    @Headers('idempotency-key') idempotency?: string,
+  ) {
     const organizationId = requireOrganization(actor);
     const { name, project } = parse(managementKeySchema, body);
     // Never wider than the key that makes it.
-    if (actor.project !== null && project !== undefined && project !== actor.project) throw new Rejected('project_scope_mismatch');
+    if (actor.project !== null && project !== undefined && project !== actor.project)
+      throw new Rejected('project_scope_mismatch');
     const settings = { organizationId, name, project: project ?? actor.project };
-    return ok(created(await this.keys.issueManagement(actor, settings, parse(idempotencySchema, idempotency, 'header')), 'management'));
+    return ok(
+      created(
+        await this.keys.issueManagement(actor, settings, parse(idempotencySchema, idempotency, 'header')),
+        'management',
+      ),
+    );
   }
 
   @Delete('management/:id')
@@ -71,14 +93,12 @@ export class KeysController {
     return this.revoke(actor, id, 'credit', reply);
   }
 
-  @All(['subscription', 'revoke', 'report-leak', ':id', ':id/rotate'])
-  notYet(): never {
-    throw new Rejected('not_implemented', 'Subscription keys, PUT, rotation, bulk revocation and leak reports are not implemented yet.');
-  }
-
   private async page<T>(actor: Actor, query: unknown, kinds: ('credit' | 'management')[], shape: (key: Key) => T) {
     const { limit, cursor } = parse(pageSchema, query, 'query');
-    const rows = await this.keys.list(requireOrganization(actor), kinds, actor.project, { limit: limit + 1, after: cursor });
+    const rows = await this.keys.list(requireOrganization(actor), kinds, actor.project, {
+      limit: limit + 1,
+      after: cursor,
+    });
     const data = rows.slice(0, limit);
     return ok(data.map(shape), { nextCursor: rows.length > limit ? data.at(-1)!.keyId : null });
   }

@@ -51,7 +51,12 @@ export class KeysService {
   }
 
   /** @throws Rejected `insufficient_credit`, `scope_not_allowed`, `project_scope_mismatch`, `unavailable` */
-  async issueCredit(actor: Actor, organizationId: string, request: CreditKeyRequest, idempotencyKey?: string): Promise<IssuedSecret> {
+  async issueCredit(
+    actor: Actor,
+    organizationId: string,
+    request: CreditKeyRequest,
+    idempotencyKey?: string,
+  ): Promise<IssuedSecret> {
     const settings = creditKeySettings(request, actor.project, this.clock.now());
     const path = `/internal/funds/${encodeURIComponent(organizationId)}`;
     const { available } = await this.billing.ask({ method: 'GET', path }, fundsResponseSchema);
@@ -64,7 +69,15 @@ export class KeysService {
     { organizationId, project, name }: { organizationId: string; project: string | null; name: string },
     idempotencyKey?: string,
   ): Promise<IssuedSecret> {
-    const bare = { description: null, tags: [], scopes: ['admin' as const], access: [], models: null, rpm: null, expiresAt: null };
+    const bare = {
+      description: null,
+      tags: [],
+      scopes: ['admin' as const],
+      access: [],
+      models: null,
+      rpm: null,
+      expiresAt: null,
+    };
     return this.issue(actor, 'management', { ...bare, organizationId, project, name }, idempotencyKey);
   }
 
@@ -88,10 +101,20 @@ export class KeysService {
       expiresAt: null,
       issuedAt: rfc3339(this.clock.now()),
     };
-    await this.store.handle(keyDecider, keyStream(keyId), { type: 'issue', key }, { actor: 'system:bootstrap', correlationId: keyId });
+    await this.store.handle(
+      keyDecider,
+      keyStream(keyId),
+      { type: 'issue', key },
+      { actor: 'system:bootstrap', correlationId: keyId },
+    );
   }
 
-  async list(organizationId: string, kinds: Kind[], project: string | null, page: { limit: number; after?: string | undefined }): Promise<Key[]> {
+  async list(
+    organizationId: string,
+    kinds: Kind[],
+    project: string | null,
+    page: { limit: number; after?: string | undefined },
+  ): Promise<Key[]> {
     const where = {
       organizationId,
       kind: { $in: kinds },
@@ -151,7 +174,12 @@ export class KeysService {
       keyPrefix: shownPrefix(secret, prefix),
       issuedAt: rfc3339(this.clock.now()),
     };
-    const { state, events } = await this.store.handle(keyDecider, keyStream(keyId), { type: 'issue', key }, metadataOf(actor));
+    const { state, events } = await this.store.handle(
+      keyDecider,
+      keyStream(keyId),
+      { type: 'issue', key },
+      metadataOf(actor),
+    );
     if (state.status !== 'active') throw new Rejected('conflict', 'The key of this Idempotency-Key was revoked.');
     return { key: state.issued, secret: events.length > 0 ? secret : undefined };
   }

@@ -1,4 +1,4 @@
-import type { EntityManager } from '@mikro-orm/postgresql';
+import { MikroORM } from '@mikro-orm/postgresql';
 import { Body, Controller, HttpCode, Post } from '@nestjs/common';
 import { lookupRequestSchema, type Credential } from '@sluice/contracts/auth';
 import { Rejected } from '@sluice/contracts/errors';
@@ -19,7 +19,7 @@ export class LookupsController {
 
   constructor(
     private readonly keys: KeysService,
-    private readonly em: EntityManager,
+    private readonly orm: MikroORM,
   ) {}
 
   @Post()
@@ -34,7 +34,7 @@ export class LookupsController {
   }
 
   private async requireRegistered(boot: string): Promise<void> {
-    const em = this.em.fork();
+    const em = this.orm.em.fork();
     const gateway = await em.findOne(GatewayRow, { boot, retiredAt: null });
     if (!gateway) throw new Rejected('unknown_gateway');
     const now = systemClock.monotonic();

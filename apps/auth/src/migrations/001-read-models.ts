@@ -26,7 +26,9 @@ export class ReadModels extends Migration {
       )`);
     this.addSql('create unique index api_keys_digest on api_keys (digest)');
     this.addSql('create index api_keys_organization on api_keys (organization_id, issued_at, key_id)');
-    this.addSql('create table organizations (organization_id text primary key, name text not null, created_at timestamptz not null)');
+    this.addSql(
+      'create table organizations (organization_id text primary key, name text not null, created_at timestamptz not null)',
+    );
     this.addSql(`
       create table projects (
         organization_id text not null, project text not null, created_at timestamptz not null,

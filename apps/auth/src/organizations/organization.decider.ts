@@ -5,7 +5,13 @@ import { evolve, noOrganization, type OrganizationEvent, type OrganizationState 
 export type OrganizationCommand =
   | { readonly type: 'create'; readonly organizationId: string; readonly name: string; readonly at: string }
   | { readonly type: 'create-project'; readonly project: string; readonly at: string }
-  | { readonly type: 'ensure-workload'; readonly project: string; readonly workload: string; readonly model: string; readonly at: string }
+  | {
+      readonly type: 'ensure-workload';
+      readonly project: string;
+      readonly workload: string;
+      readonly model: string;
+      readonly at: string;
+    }
   | { readonly type: 'remove-workload'; readonly project: string; readonly workload: string; readonly at: string };
 
 /** Bounds on what one organization can make, so that its stream and its look-ups stay small. */
@@ -29,13 +35,15 @@ export const organizationDecider: Decider<OrganizationCommand, OrganizationState
     switch (command.type) {
       case 'create-project':
         if (workloads) return [];
-        if (Object.keys(state.projects).length >= MAX_PROJECTS) throw new Rejected('conflict', `An organization has at most ${MAX_PROJECTS} projects.`);
+        if (Object.keys(state.projects).length >= MAX_PROJECTS)
+          throw new Rejected('conflict', `An organization has at most ${MAX_PROJECTS} projects.`);
         return [{ type: 'ProjectCreated', data: { project: command.project, createdAt: command.at } }];
       case 'ensure-workload': {
         if (!workloads) throw new Rejected('not_found', `There is no project ${command.project}.`);
         const { project, workload, model, at } = command;
         if (workloads[workload] === model) return [];
-        if (Object.keys(workloads).length >= MAX_WORKLOADS) throw new Rejected('conflict', `A project has at most ${MAX_WORKLOADS} workloads.`);
+        if (Object.keys(workloads).length >= MAX_WORKLOADS)
+          throw new Rejected('conflict', `A project has at most ${MAX_WORKLOADS} workloads.`);
         return [{ type: 'WorkloadEnsured', data: { project, workload, model, ensuredAt: at } }];
       }
       case 'remove-workload': {

@@ -13,9 +13,15 @@ export type OrganizationChange =
 export function projectOrganization(organizationId: string, event: OrganizationEvent): OrganizationChange {
   switch (event.type) {
     case 'OrganizationCreated':
-      return { table: 'organizations', row: { organizationId, name: event.data.name, createdAt: new Date(event.data.createdAt) } };
+      return {
+        table: 'organizations',
+        row: { organizationId, name: event.data.name, createdAt: new Date(event.data.createdAt) },
+      };
     case 'ProjectCreated':
-      return { table: 'projects', row: { organizationId, project: event.data.project, createdAt: new Date(event.data.createdAt) } };
+      return {
+        table: 'projects',
+        row: { organizationId, project: event.data.project, createdAt: new Date(event.data.createdAt) },
+      };
     case 'WorkloadEnsured': {
       const { project, workload, model, ensuredAt } = event.data;
       return { table: 'workloads', row: { organizationId, project, workload, model, createdAt: new Date(ensuredAt) } };

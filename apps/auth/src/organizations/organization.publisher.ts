@@ -7,7 +7,12 @@ import type { OrganizationEvent } from './organization.js';
 const CREATED = organizationCreatedV1.shape.type.value;
 
 /** What leaves of an organization's event: that it exists. */
-export function publishOrganization({ id, event, recordedAt, metadata }: StoredEvent<OrganizationEvent>): OutboundMessage[] {
+export function publishOrganization({
+  id,
+  event,
+  recordedAt,
+  metadata,
+}: StoredEvent<OrganizationEvent>): OutboundMessage[] {
   if (event.type !== 'OrganizationCreated') return [];
   const { organizationId } = event.data;
   const fields = {
@@ -20,5 +25,12 @@ export function publishOrganization({ id, event, recordedAt, metadata }: StoredE
     traceparent: metadata.traceparent,
   };
   const payload = wrap(CREATED, fields, event.data);
-  return [{ id, subject: eventSubject(CREATED, organizationId, organizationId), payload, contentType: CLOUD_EVENT_CONTENT_TYPE }];
+  return [
+    {
+      id,
+      subject: eventSubject(CREATED, organizationId, organizationId),
+      payload,
+      contentType: CLOUD_EVENT_CONTENT_TYPE,
+    },
+  ];
 }

@@ -30,7 +30,10 @@ export function evolve(state: OrganizationState, event: OrganizationEvent): Orga
       return { ...state, projects: { ...state.projects, [event.data.project]: {} } };
     case 'WorkloadEnsured': {
       const { project, workload, model } = event.data;
-      return { ...state, projects: { ...state.projects, [project]: { ...state.projects[project], [workload]: model } } };
+      return {
+        ...state,
+        projects: { ...state.projects, [project]: { ...state.projects[project], [workload]: model } },
+      };
     }
     case 'WorkloadRemoved': {
       const { [event.data.workload]: _gone, ...rest } = state.projects[event.data.project] ?? {};

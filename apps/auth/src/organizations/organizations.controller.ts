@@ -7,7 +7,10 @@ import { KeysService } from '../keys/keys.service.js';
 import { OrganizationsService } from './organizations.service.js';
 
 const createSchema = z.strictObject({ name: z.string().trim().min(1).max(80) });
-const pageSchema = z.strictObject({ limit: z.coerce.number().int().min(1).max(1_000).default(1_000), cursor: z.string().max(64).optional() });
+const pageSchema = z.strictObject({
+  limit: z.coerce.number().int().min(1).max(1_000).default(1_000),
+  cursor: z.string().max(64).optional(),
+});
 
 /** `/api/operator/organizations`: the platform's own side. */
 @Controller()
@@ -21,12 +24,21 @@ export class OrganizationsController {
   /** A new organization with its first management key, whose secret is in this answer and never again. */
   @Post('api/operator/organizations')
   @HttpCode(201)
-  async create(@ManagementActor() actor: Actor, @Body() body: unknown, @Headers('idempotency-key') _idempotency?: string) {
+  async create(
+    @ManagementActor() actor: Actor,
+    @Body() body: unknown,
+    @Headers('idempotency-key') _idempotency?: string,
+  ) {
     requireOperator(actor);
     const { name } = parse(createSchema, body);
     const { organizationId, createdAt } = await this.organizations.create(actor, systemId(), name);
     const { key, secret } = await this.keys.issueManagement(actor, { organizationId, project: null, name: 'first' });
-    return ok({ id: organizationId, name, createdAt, managementKey: { id: key.keyId, keyPrefix: key.keyPrefix, apiKey: secret } });
+    return ok({
+      id: organizationId,
+      name,
+      createdAt,
+      managementKey: { id: key.keyId, keyPrefix: key.keyPrefix, apiKey: secret },
+    });
   }
 
   @Get('api/operator/organizations')
@@ -34,7 +46,9 @@ export class OrganizationsController {
     requireOperator(actor);
     const { limit, cursor } = parse(pageSchema, query, 'query');
     const rows = await this.organizations.organizations(limit + 1, cursor);
-    const data = rows.slice(0, limit).map(({ organizationId, name, createdAt }) => ({ id: organizationId, name, createdAt: createdAt.toISOString() }));
+    const data = rows
+      .slice(0, limit)
+      .map(({ organizationId, name, createdAt }) => ({ id: organizationId, name, createdAt: createdAt.toISOString() }));
     return ok(data, { nextCursor: rows.length > limit ? data.at(-1)!.id : null });
   }
 }

@@ -5,7 +5,12 @@ import type { Workload } from '@sluice/contracts/auth';
 import { EventStore, type OutboxRelay, type StoredEvent } from '@sluice/event-store';
 import { rfc3339, type Clock } from '@sluice/primitives/clock';
 import { metadataOf } from '../metadata.js';
-import { organizationCodec, organizationStream, type OrganizationEvent, type OrganizationState } from './organization.js';
+import {
+  organizationCodec,
+  organizationStream,
+  type OrganizationEvent,
+  type OrganizationState,
+} from './organization.js';
 import { organizationDecider, type OrganizationCommand } from './organization.decider.js';
 import { OrganizationRow, ProjectRow, WorkloadRow, type Organization } from './organization.entity.js';
 import { projectOrganization } from './organization.projection.js';
@@ -39,7 +44,11 @@ export class OrganizationsService {
     return this.run(actor, organizationId, { type: 'create-project', project, at: this.now() });
   }
 
-  ensureWorkload(actor: Actor, organizationId: string, workload: Pick<Workload, 'project' | 'name' | 'model'>): Promise<OrganizationState> {
+  ensureWorkload(
+    actor: Actor,
+    organizationId: string,
+    workload: Pick<Workload, 'project' | 'name' | 'model'>,
+  ): Promise<OrganizationState> {
     const { project, name, model } = workload;
     return this.run(actor, organizationId, { type: 'ensure-workload', project, workload: name, model, at: this.now() });
   }
@@ -58,12 +67,24 @@ export class OrganizationsService {
   }
 
   async workloads(organizationId: string): Promise<Workload[]> {
-    const rows = await this.em.fork().find(WorkloadRow, { organizationId }, { orderBy: { project: 'asc', workload: 'asc' } });
-    return rows.map(({ project, workload, model, createdAt }) => ({ project, name: workload, model, createdAt: createdAt.toISOString() }));
+    const rows = await this.em
+      .fork()
+      .find(WorkloadRow, { organizationId }, { orderBy: { project: 'asc', workload: 'asc' } });
+    return rows.map(({ project, workload, model, createdAt }) => ({
+      project,
+      name: workload,
+      model,
+      createdAt: createdAt.toISOString(),
+    }));
   }
 
   private async run(actor: Actor, organizationId: string, command: OrganizationCommand): Promise<OrganizationState> {
-    const { state } = await this.store.handle(organizationDecider, organizationStream(organizationId), command, metadataOf(actor));
+    const { state } = await this.store.handle(
+      organizationDecider,
+      organizationStream(organizationId),
+      command,
+      metadataOf(actor),
+    );
     return state;
   }
 
@@ -72,7 +93,10 @@ export class OrganizationsService {
   }
 }
 
-async function projectOrganizations(em: EntityManager, events: readonly StoredEvent<OrganizationEvent>[]): Promise<void> {
+async function projectOrganizations(
+  em: EntityManager,
+  events: readonly StoredEvent<OrganizationEvent>[],
+): Promise<void> {
   for (const { streamId, event } of events) {
     const change = projectOrganization(streamId.slice('organization-'.length), event);
     switch (change.table) {

@@ -7,9 +7,7 @@ import { z } from 'zod';
 import { OrganizationsService } from './organizations.service.js';
 
 /** A name that stands in a path: lower-case letters, digits, dashes. */
-const slug = z
-  .string()
-  .regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'must be 1 to 63 lower-case letters, digits or dashes');
+const slug = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'must be 1 to 63 lower-case letters, digits or dashes');
 const createSchema = z.strictObject({ slug });
 const ensureSchema = z.strictObject({ model: z.string().min(1).max(256) });
 
@@ -23,7 +21,10 @@ export class ProjectsController {
   async list(@ManagementActor() actor: Actor) {
     const projects = await this.organizations.projects(requireOrganization(actor));
     const seen = projects.filter(({ project }) => actor.project === null || project === actor.project);
-    return ok(seen.map(({ project, createdAt }) => ({ slug: project, createdAt: createdAt.toISOString() })), { nextCursor: null });
+    return ok(
+      seen.map(({ project, createdAt }) => ({ slug: project, createdAt: createdAt.toISOString() })),
+      { nextCursor: null },
+    );
   }
 
   @Post('projects')
@@ -64,7 +65,10 @@ export class ProjectsController {
     const workloads = await this.organizations.workloads(requireOrganization(actor));
     const seen = workloads.filter(({ project }) => actor.project === null || project === actor.project);
     const models = Map.groupBy(seen, ({ model }) => model);
-    return ok(Array.from(models, ([id, list]) => ({ id, workloads: list.map(({ project, name }) => `${project}/${name}`) })), { nextCursor: null });
+    return ok(
+      Array.from(models, ([id, list]) => ({ id, workloads: list.map(({ project, name }) => `${project}/${name}`) })),
+      { nextCursor: null },
+    );
   }
 }
 

@@ -148,7 +148,10 @@ export class Relay {
     let countedAt = systemClock.monotonic();
     let lastEvent: Buffer | undefined;
     reply.hijack();
-    reply.raw.writeHead(upstream.statusCode, { ...(reply.getHeaders() as OutgoingHttpHeaders), ...answerHeaders(reply, upstream) });
+    reply.raw.writeHead(upstream.statusCode, {
+      ...(reply.getHeaders() as OutgoingHttpHeaders),
+      ...answerHeaders(reply, upstream),
+    });
     for await (const chunk of upstream.body as AsyncIterable<Buffer>) {
       const out: Buffer[] = [];
       for (const event of splitter.push(chunk)) {

@@ -1,0 +1,126 @@
+import { MikroORM, type EntityManager } from '@mikro-orm/postgresql';
+import type { DynamicModule } from '@nestjs/common';
+import { Inject, Injectable, Module } from '@nestjs/common';
+import type { OnApplicationShutdown, OnModuleInit } from '@nestjs/common';
+import { STREAMS } from '@sluice/contracts/subjects';
+import { connectOrm, OutboxRelay } from '@sluice/event-store';
+import { connect, type Messaging } from '@sluice/messaging';
+import { systemClock } from '@sluice/primitives/clock';
+import { HealthRegistry, loggerFor, ServiceClient, ServiceTokens } from '@sluice/service-kit';
+import { Gauge } from 'prom-client';
+import type { AuthConfig } from './auth.config.js';
+import { authDatabase } from './database.js';
+import { GatewaysController } from './gateways/gateways.controller.js';
+import { InForceService } from './gateways/in-force.service.js';
+import { GatewayReaper } from './gateways/reaper.service.js';
+import { KeysController } from './keys/keys.controller.js';
+import { KeysService } from './keys/keys.service.js';
+import { LookupsController } from './keys/lookups.controller.js';
+import { OrganizationLookupsController, OrganizationsController } from './organizations/organizations.controller.js';
+import { OrganizationsService } from './organizations/organizations.service.js';
+import { ProjectsController } from './organizations/projects.controller.js';
+
+const CONFIG = Symbol('config');
+const MESSAGING = Symbol('messaging');
+const BILLING = Symbol('billing');
+
+/** Starts and stops what has a life of its own, in order. */
+@Injectable()
+class Lifecycle implements OnModuleInit, OnApplicationShutdown {
+  constructor(
+    private readonly orm: MikroORM,
+    private readonly relay: OutboxRelay,
+    @Inject(MESSAGING) private readonly messaging: Messaging,
+    @Inject(BILLING) private readonly billing: ServiceClient,
+    @Inject(CONFIG) private readonly config: AuthConfig,
+    private readonly keys: KeysService,
+    health: HealthRegistry,
+  ) {
+    health.ready('postgres', async () => {
+      if (!(await orm.isConnected())) throw new Error('not connected');
+    });
+    const log = loggerFor('messaging');
+    // Not part of readiness: with NATS away keys are still verified, and deletes are confirmed by push.
+    messaging.onStatus((status) => {
+      if (status.type === 'error') log.warn({ err: status.error }, 'messaging');
+      else log.info(`NATS ${status.type}`);
+      if (status.type === 'connected') {
+        relay.nudge();
+        void messaging
+          .verifyStreams(STREAMS.filter(({ name }) => name === 'EVT_AUTH'))
+          .catch((err: unknown) => log.error({ err }, 'streams'));
+      }
+    });
+    new Gauge({
+      name: 'outbox_oldest_seconds',
+      help: 'Age of the oldest message that the broker has not acknowledged',
+      async collect() {
+        this.set((await relay.stats().catch(() => ({ oldestAgeMs: 0 }))).oldestAgeMs / 1000);
+      },
+    });
+  }
+
+  async onModuleInit(): Promise<void> {
+    await connectOrm(this.orm);
+    this.relay.start();
+    for (const digest of this.config.OPERATOR_KEY_DIGESTS) await this.keys.ensureOperator(digest);
+  }
+
+  async onApplicationShutdown(): Promise<void> {
+    await this.relay.stop();
+    await Promise.all([this.messaging.close(), this.billing.close()]);
+    await this.orm.close(true);
+  }
+}
+
+/** The composition root of auth. */
+@Module({})
+export class AuthModule {
+  static async with(config: AuthConfig): Promise<DynamicModule> {
+    const orm = await MikroORM.init(authDatabase(config.DATABASE_URL));
+    const em = orm.em as EntityManager;
+    const messaging = connect({ url: config.NATS_URL, name: 'auth' });
+    const relay = new OutboxRelay({
+      em,
+      publish: async ({ id, subject, payload, headers }) =>
+        void (await messaging.publish(subject, payload, { id, headers })),
+      onError: (err) => loggerFor('outbox').debug({ err }, 'a message waits in the outbox'),
+    });
+    return {
+      module: AuthModule,
+      controllers: [
+        KeysController,
+        LookupsController,
+        OrganizationsController,
+        OrganizationLookupsController,
+        ProjectsController,
+        GatewaysController,
+      ],
+      providers: [
+        { provide: CONFIG, useValue: config },
+        { provide: MikroORM, useValue: orm },
+        { provide: MESSAGING, useValue: messaging },
+        { provide: OutboxRelay, useValue: relay },
+        {
+          provide: BILLING,
+          inject: [ServiceTokens],
+          useFactory: (tokens: ServiceTokens) => new ServiceClient('billing', config.BILLING_URL, tokens),
+        },
+        {
+          provide: InForceService,
+          inject: [ServiceTokens],
+          useFactory: (tokens: ServiceTokens) => new InForceService(em, relay, tokens, systemClock),
+        },
+        {
+          provide: KeysService,
+          inject: [InForceService, BILLING],
+          useFactory: (inForce: InForceService, billing: ServiceClient) =>
+            new KeysService(em, relay, inForce, billing, systemClock),
+        },
+        { provide: OrganizationsService, useValue: new OrganizationsService(em, relay, systemClock) },
+        { provide: GatewayReaper, useValue: new GatewayReaper(em) },
+        Lifecycle,
+      ],
+    };
+  }
+}

@@ -1,0 +1,109 @@
+import { Rejected } from '@sluice/contracts/errors';
+import { managementProblem, problemHeaders, toRejected } from '@sluice/service-kit';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { ERRORS } from '@sluice/contracts/errors';
+import { ENDPOINTS, type InferenceRoute } from './inference/inference.route.js';
+import type { ModelsRoute } from './inference/models.route.js';
+import { refuse } from './inference/refuse.js';
+import type { ManagementRoute } from './management/management.route.js';
+
+const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const;
+/** Of the inference plane, and not there yet. */
+const NOT_YET = [
+  '/audio/transcriptions',
+  '/responses',
+  '/messages',
+  '/messages/count_tokens',
+  '/inference',
+  '/key',
+  '/key/usage',
+  '/generations/:id',
+];
+
+export interface EdgeRoutes {
+  readonly inference: InferenceRoute;
+  readonly models: ModelsRoute;
+  readonly management: ManagementRoute;
+  readonly bodyLimit: number;
+}
+
+/** Every path that clients call, as plain Fastify routes: no guards, pipes or interceptors stand in their way. */
+export function edgeRoutes({ inference, models, management, bodyLimit }: EdgeRoutes) {
+  return async (scope: FastifyInstance): Promise<void> => {
+    // Bodies stay bytes: the inference path reads them itself, the management path hands them on.
+    scope.removeAllContentTypeParsers();
+    scope.addContentTypeParser('*', { parseAs: 'buffer', bodyLimit }, (_request, body, done) => done(null, body));
+    scope.setErrorHandler((error, request, reply) => {
+      const rejected = toRejected(error);
+      const tooLarge = rejected.code === 'request_too_large';
+      return problem(
+        request,
+        reply,
+        tooLarge ? new Rejected('request_too_large', `The body is larger than ${bodyLimit} bytes.`) : rejected,
+      );
+    });
+
+    for (const prefix of ['/v1', '/inference/v1', '/w/:project/:workload/v1']) {
+      for (const endpoint of ENDPOINTS) {
+        only(scope, 'POST', `${prefix}/${endpoint}`, (request, reply) =>
+          inference.handle(request, reply, endpoint, workloadOf(request)),
+        );
+      }
+      only(scope, 'GET', `${prefix}/models`, (request, reply) => models.list(request, reply));
+      only(scope, 'GET', `${prefix}/models/*`, (request, reply) =>
+        models.get(request, reply, (request.params as { '*': string })['*']),
+      );
+      for (const path of NOT_YET) {
+        scope.route({
+          method: [...METHODS],
+          url: prefix + path,
+          bodyLimit,
+          handler: (request, reply) =>
+            problem(
+              request,
+              reply,
+              new Rejected('not_implemented', `${request.method} /v1${path} is not implemented yet.`),
+            ),
+        });
+      }
+    }
+    const manage = (request: FastifyRequest, reply: FastifyReply) => management.handle(request, reply);
+    for (const url of ['/api/*', '/v1/api-keys', '/v1/api-keys/*'])
+      scope.route({ method: [...METHODS], url, bodyLimit, handler: manage });
+  };
+}
+
+function only(
+  scope: FastifyInstance,
+  method: 'GET' | 'POST',
+  url: string,
+  handler: (request: FastifyRequest, reply: FastifyReply) => Promise<void>,
+): void {
+  scope.route({ method, url, handler });
+  scope.route({
+    method: METHODS.filter((other) => other !== method),
+    url,
+    handler: (request, reply) => {
+      void reply.header('allow', method);
+      return problem(
+        request,
+        reply,
+        new Rejected('method_not_allowed', `${request.method} is not for this path; it takes ${method}.`),
+      );
+    },
+  });
+}
+
+function workloadOf(request: FastifyRequest): string | undefined {
+  const { project, workload } = request.params as { project?: string; workload?: string };
+  return project === undefined ? undefined : `${project}/${workload}`;
+}
+
+async function problem(request: FastifyRequest, reply: FastifyReply, error: Rejected): Promise<void> {
+  if (request.url.startsWith('/api/')) {
+    await reply
+      .status(ERRORS[error.code].status)
+      .headers({ 'x-request-id': request.id, ...problemHeaders(error) })
+      .send(managementProblem(error, request.id));
+  } else refuse(reply, error);
+}

@@ -1,0 +1,29 @@
+import { baseConfig, defineConfig } from '@sluice/service-kit';
+import { z } from 'zod';
+
+export const gatewayConfig = defineConfig({
+  ...baseConfig,
+  NATS_URL: z.url(),
+  REDIS_URL: z.url(),
+  AUTH_URL: z.url(),
+  BILLING_URL: z.url(),
+  METERING_URL: z.url(),
+  ROUTER_URL: z.url(),
+  /** Where auth reaches this process; default: HOST and PORT. */
+  GATEWAY_URL: z.url().optional(),
+  /** The usage journals of this gateway instance; a folder of its own on a disk that lasts. */
+  JOURNAL_DIR: z.string().min(1),
+  JOURNAL_SEGMENT_BYTES: z.coerce
+    .number()
+    .int()
+    .min(4_096)
+    .default(16 * 1024 * 1024),
+  KEY_CACHE: z.coerce.number().int().min(1).default(1_000_000),
+  /** Bytes of a request's body. */
+  BODY_LIMIT: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .default(10 * 1024 * 1024),
+});
+export type GatewayConfig = ReturnType<typeof gatewayConfig>;

@@ -1,0 +1,156 @@
+import { join } from 'node:path';
+import type { DynamicModule } from '@nestjs/common';
+import { Inject, Injectable, Module } from '@nestjs/common';
+import type { OnApplicationShutdown } from '@nestjs/common';
+import { connect, type Messaging } from '@sluice/messaging';
+import { systemId } from '@sluice/primitives/id';
+import { HealthRegistry, loggerFor, ServiceClient, ServiceTokens } from '@sluice/service-kit';
+import type { GatewayConfig } from './gateway.config.js';
+import { Admission } from './inference/admission.service.js';
+import { InferenceRoute } from './inference/inference.route.js';
+import { ModelsRoute } from './inference/models.route.js';
+import { Relay } from './inference/relay.service.js';
+import { UsageLog } from './journal/usage-log.service.js';
+import { KeyFeed } from './keys/key-feed.service.js';
+import { KeyProjection } from './keys/key-projection.js';
+import { Keys } from './keys/keys.service.js';
+import { Membership } from './keys/membership.service.js';
+import { TombstonesController } from './keys/tombstones.controller.js';
+import { RedisLimiter } from './limits/redis-limiter.service.js';
+import { ManagementRoute } from './management/management.route.js';
+import { Organizations } from './organizations/organizations.service.js';
+import { Prices } from './prices/prices.service.js';
+
+const MESSAGING = Symbol('messaging');
+const CLIENTS = Symbol('clients');
+
+interface Clients {
+  readonly auth: ServiceClient;
+  readonly billing: ServiceClient;
+  readonly metering: ServiceClient;
+}
+
+/** Closes what has connections, after the HTTP server has stopped taking requests. */
+@Injectable()
+class Lifecycle implements OnApplicationShutdown {
+  constructor(
+    @Inject(MESSAGING) private readonly messaging: Messaging,
+    @Inject(CLIENTS) private readonly clients: Clients,
+    private readonly relay: Relay,
+    private readonly management: ManagementRoute,
+  ) {
+    const log = loggerFor('messaging');
+    messaging.onStatus((status) => {
+      if (status.type === 'error') log.warn({ err: status.error }, 'messaging');
+      else log.info(`NATS ${status.type}`);
+    });
+  }
+
+  async onApplicationShutdown(): Promise<void> {
+    await Promise.all([this.relay.close(), this.management.close(), this.messaging.close()]);
+    await Promise.all(Object.values(this.clients).map((client: ServiceClient) => client.close()));
+  }
+}
+
+/** The composition root of the gateway. */
+@Module({})
+export class GatewayModule {
+  static with(config: GatewayConfig): DynamicModule {
+    const boot = systemId();
+    const messaging = connect({ url: config.NATS_URL, name: 'gateway' });
+    const publicUrl = config.GATEWAY_URL ?? `http://${config.HOST}:${config.PORT}`;
+    return {
+      module: GatewayModule,
+      controllers: [TombstonesController],
+      providers: [
+        { provide: MESSAGING, useValue: messaging },
+        {
+          provide: CLIENTS,
+          inject: [ServiceTokens],
+          useFactory: (tokens: ServiceTokens): Clients => ({
+            auth: new ServiceClient('auth', config.AUTH_URL, tokens),
+            billing: new ServiceClient('billing', config.BILLING_URL, tokens),
+            metering: new ServiceClient('metering', config.METERING_URL, tokens),
+          }),
+        },
+        {
+          provide: Membership,
+          inject: [CLIENTS, HealthRegistry],
+          useFactory: ({ auth }: Clients, health: HealthRegistry) => new Membership(auth, publicUrl, health),
+        },
+        {
+          provide: Keys,
+          inject: [Membership, CLIENTS],
+          useFactory: (membership: Membership, { auth }: Clients) =>
+            new Keys(new KeyProjection(config.KEY_CACHE), membership, auth),
+        },
+        {
+          provide: KeyFeed,
+          inject: [Keys, Membership],
+          useFactory: (keys: Keys, membership: Membership) => new KeyFeed(messaging, keys, membership),
+        },
+        {
+          provide: Organizations,
+          inject: [CLIENTS],
+          useFactory: ({ auth, billing }: Clients) => new Organizations(auth, billing),
+        },
+        {
+          provide: Prices,
+          inject: [CLIENTS, HealthRegistry],
+          useFactory: ({ billing }: Clients, health: HealthRegistry) => new Prices(billing, health),
+        },
+        { provide: RedisLimiter, useFactory: () => new RedisLimiter({ url: config.REDIS_URL, gateways: () => 1 }) },
+        {
+          provide: UsageLog,
+          inject: [CLIENTS, HealthRegistry],
+          useFactory: ({ billing, metering }: Clients, health: HealthRegistry) =>
+            new UsageLog(
+              {
+                root: join(config.JOURNAL_DIR),
+                boot,
+                segmentBytes: config.JOURNAL_SEGMENT_BYTES,
+                publish: async (subject, payload, id) => void (await messaging.publish(subject, payload, { id })),
+                settlers: [billing, metering],
+              },
+              health,
+            ),
+        },
+        {
+          provide: Admission,
+          inject: [Keys, Organizations, Prices, RedisLimiter],
+          useFactory: (keys: Keys, organizations: Organizations, prices: Prices, limiter: RedisLimiter) =>
+            new Admission(keys, organizations, prices, limiter),
+        },
+        {
+          provide: Relay,
+          inject: [ServiceTokens, Admission, Keys, UsageLog],
+          useFactory: (tokens: ServiceTokens, admission: Admission, keys: Keys, { journal }: UsageLog) =>
+            new Relay(config.ROUTER_URL, tokens, admission, keys, journal),
+        },
+        {
+          provide: InferenceRoute,
+          inject: [Admission, UsageLog, Relay],
+          useFactory: (admission: Admission, { journal }: UsageLog, relay: Relay) =>
+            new InferenceRoute(admission, journal, relay),
+        },
+        { provide: ModelsRoute, inject: [Admission], useFactory: (admission: Admission) => new ModelsRoute(admission) },
+        {
+          provide: ManagementRoute,
+          inject: [Keys, ServiceTokens],
+          useFactory: (keys: Keys, tokens: ServiceTokens) =>
+            new ManagementRoute(
+              {
+                auth: config.AUTH_URL,
+                billing: config.BILLING_URL,
+                metering: config.METERING_URL,
+                router: config.ROUTER_URL,
+              },
+              keys,
+              tokens,
+            ),
+        },
+        Lifecycle,
+      ],
+    };
+  }
+}

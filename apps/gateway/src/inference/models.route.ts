@@ -1,0 +1,56 @@
+import { Rejected } from '@sluice/contracts/errors';
+import type { Workload } from '@sluice/contracts/auth';
+import { toRejected } from '@sluice/service-kit';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { Admission } from './admission.service.js';
+import { refuse } from './refuse.js';
+
+/** `GET /v1/models` and `GET /v1/models/:id`: what this key may call, as the SDKs list it. */
+export class ModelsRoute {
+  constructor(private readonly admission: Admission) {}
+
+  async list(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+    await this.answer(request, reply, (models) => ({ object: 'list', data: models }));
+  }
+
+  async get(request: FastifyRequest, reply: FastifyReply, id: string): Promise<void> {
+    await this.answer(request, reply, (models) => {
+      const model = models.find((model) => model.id === id);
+      if (!model) throw new Rejected('model_not_found', undefined, { param: 'model' });
+      return model;
+    });
+  }
+
+  private async answer(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    shape: (models: Model[]) => unknown,
+  ): Promise<void> {
+    try {
+      const presented = await this.admission.identify(request.headers, 'inference:read');
+      const body = shape(modelsOf(await this.admission.workloadsOf(presented)));
+      await reply.header('x-request-id', request.id).send(body);
+    } catch (error) {
+      refuse(reply, toRejected(error));
+    }
+  }
+}
+
+interface Model {
+  readonly id: string;
+  readonly object: 'model';
+  /** Seconds since the epoch. */
+  readonly created: number;
+  readonly owned_by: string;
+}
+
+/** A model id that one workload serves stands for itself; one that several serve is listed by the workloads' names. */
+function modelsOf(workloads: readonly Workload[]): Model[] {
+  const byModel = Map.groupBy(workloads, ({ model }) => model);
+  return workloads.map(({ project, name, model, createdAt }) => ({
+    id: byModel.get(model)!.length === 1 ? model : `${project}/${name}`,
+    object: 'model',
+    created: Math.floor(Date.parse(createdAt) / 1000),
+    owned_by: project,
+  }));
+}

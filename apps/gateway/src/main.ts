@@ -1,0 +1,23 @@
+import { runService } from '@sluice/service-kit';
+import { edgeRoutes } from './edge.routes.js';
+import { gatewayConfig } from './gateway.config.js';
+import { GatewayModule } from './gateway.module.js';
+import { InferenceRoute } from './inference/inference.route.js';
+import { ModelsRoute } from './inference/models.route.js';
+import { ManagementRoute } from './management/management.route.js';
+
+await runService({
+  name: 'gateway',
+  edge: true,
+  config: gatewayConfig,
+  module: (config) => GatewayModule.with(config),
+  connect: async (app, { BODY_LIMIT }) => {
+    const routes = edgeRoutes({
+      inference: app.get(InferenceRoute),
+      models: app.get(ModelsRoute),
+      management: app.get(ManagementRoute),
+      bodyLimit: BODY_LIMIT,
+    });
+    await app.register(routes as never);
+  },
+});

@@ -1,0 +1,146 @@
+import { ERRORS, Rejected } from '@sluice/contracts/errors';
+import type { Actor, ServiceName } from '@sluice/contracts/actor';
+import { planeOf } from '@sluice/primitives/secret';
+import {
+  loggerFor,
+  managementProblem,
+  openaiProblem,
+  problemHeaders,
+  toRejected,
+  type ServiceTokens,
+} from '@sluice/service-kit';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { Counter } from 'prom-client';
+import { Pool } from 'undici';
+import { Keys } from '../keys/keys.service.js';
+import { presentedCredential } from '../keys/presented-secret.js';
+import { findRoute } from './routes.js';
+
+const TIMEOUT_MS = 15_000;
+const CONNECTIONS = 64;
+/** What an owner may see of a client's headers beside the body. */
+const PASSED_HEADERS = ['content-type', 'idempotency-key', 'if-match'] as const;
+
+/** The management plane's edge: finds out who asks, and hands the command to its owner with a signed actor. */
+export class ManagementRoute {
+  private readonly log = loggerFor('management');
+  private readonly pools = new Map<ServiceName, Pool>();
+  private readonly requests = new Counter({
+    name: 'gateway_management_requests_total',
+    help: 'Management requests by owner and result (a code of the error catalogue, or the status of the owner)',
+    labelNames: ['service', 'result'],
+  });
+
+  constructor(
+    urls: Readonly<Partial<Record<ServiceName, string>>>,
+    private readonly keys: Keys,
+    private readonly tokens: ServiceTokens,
+  ) {
+    for (const [service, url] of Object.entries(urls)) {
+      this.pools.set(
+        service as ServiceName,
+        new Pool(url, { connections: CONNECTIONS, connectTimeout: 1_000, headersTimeout: TIMEOUT_MS }),
+      );
+    }
+  }
+
+  async handle(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+    const path = request.url.split('?', 1)[0]!;
+    const route = findRoute(request.method, path);
+    const service = route.found === 'service' ? route.service : 'none';
+    try {
+      const digest = await this.authenticate(request);
+      if (route.found === 'nothing') throw new Rejected('not_found');
+      if (route.found === 'other-methods') {
+        void reply.header('allow', route.allow);
+        throw new Rejected('method_not_allowed', `${request.method} is not for this path; it takes ${route.allow}.`);
+      }
+      if (route.found === 'not-yet') throw new Rejected('not_implemented', `${route.name} is not implemented yet.`);
+      const status = await this.forward(route.service, digest, request, reply);
+      this.requests.inc({ service, result: String(status) });
+    } catch (error) {
+      const rejected = toRejected(error);
+      if (ERRORS[rejected.code].status >= 500)
+        this.log.error({ err: error, requestId: request.id, path }, 'a management request failed');
+      this.requests.inc({ service, result: rejected.code });
+      const body = path.startsWith('/v1/') ? openaiProblem(rejected) : managementProblem(rejected, request.id);
+      await reply
+        .status(ERRORS[rejected.code].status)
+        .headers({ 'x-request-id': request.id, ...problemHeaders(rejected) })
+        .send(body);
+    }
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(Array.from(this.pools.values(), (pool) => pool.close()));
+  }
+
+  /** The digest of a credential of this plane, alive a moment ago. */
+  private async authenticate(request: FastifyRequest): Promise<string> {
+    const presented = presentedCredential(request.headers);
+    if (presented === undefined) throw new Rejected('invalid_api_key');
+    if (planeOf(presented.kind) !== 'management') throw new Rejected('wrong_credential_type');
+    const digest = Keys.digest(presented.secret);
+    await this.keys.find(digest);
+    return digest;
+  }
+
+  private async forward(
+    service: ServiceName,
+    digest: string,
+    request: FastifyRequest,
+    reply: FastifyReply,
+  ): Promise<number> {
+    // Signing takes a turn: the evidence is looked at again in the turn in which the command goes out.
+    let credential = this.keys.admit(digest) ?? (await this.keys.find(digest));
+    const actor: Actor = {
+      kind: credential.kind === 'operator' ? 'operator' : 'management',
+      keyId: credential.keyId,
+      organizationId: credential.organizationId,
+      project: credential.project,
+      requestId: request.id,
+      address: request.ip,
+    };
+    const authorization = await this.tokens.headerFor(service, actor);
+    credential = this.keys.admit(digest) ?? (await this.keys.find(digest));
+    if (credential.expiresAt !== null && Date.parse(credential.expiresAt) <= Date.now())
+      throw new Rejected('api_key_expired');
+    const headers: Record<string, string> = { authorization, 'x-request-id': request.id };
+    for (const name of PASSED_HEADERS) {
+      const value = request.headers[name];
+      if (typeof value === 'string') headers[name] = value;
+    }
+    const body = request.body as Buffer | undefined;
+    const answer = await this.send(service, {
+      method: request.method,
+      path: request.url,
+      headers,
+      body: body?.length ? body : null,
+    });
+    const type = answer.headers['content-type'];
+    await reply
+      .status(answer.status)
+      .headers({ 'content-type': type ?? 'application/json', 'x-request-id': request.id })
+      .send(answer.bytes);
+    return answer.status;
+  }
+
+  private async send(
+    service: ServiceName,
+    order: { method: string; path: string; headers: Record<string, string>; body: Buffer | null },
+  ): Promise<{ status: number; headers: Record<string, string | undefined>; bytes: Buffer }> {
+    try {
+      const { statusCode, headers, body } = await this.pools.get(service)!.request({
+        ...order,
+        method: order.method as 'GET',
+        signal: AbortSignal.timeout(TIMEOUT_MS),
+      });
+      const bytes = Buffer.from(await body.arrayBuffer());
+      return { status: statusCode, headers: headers as Record<string, string | undefined>, bytes };
+    } catch (cause) {
+      if ((cause as Error).name === 'TimeoutError')
+        throw new Rejected('timeout', `${service} did not answer in time.`, { cause });
+      throw new Rejected('unavailable', `${service} does not answer.`, { retryAfter: 1, cause });
+    }
+  }
+}
