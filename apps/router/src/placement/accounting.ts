@@ -22,8 +22,8 @@ export class Accounting {
     };
   }
 
-  /** Workers with anything in flight. */
-  all(): ReadonlyMap<string, number> {
-    return this.counts;
+  /** How many workers have anything in flight. */
+  get busy(): number {
+    return this.counts.size;
   }
 }

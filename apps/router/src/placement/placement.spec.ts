@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { place } from './placement.js';
 
 const workers = (count: number, slots = 4) => Array.from({ length: count }, (_, i) => ({ id: `w${i}`, slots }));
@@ -14,7 +14,13 @@ const seeded = (seed: number) => () => {
 
 describe('placement', () => {
   it('no candidate, no place', () => {
-    expect(place([], () => 0, () => 0)).toBeUndefined();
+    expect(
+      place(
+        [],
+        () => 0,
+        () => 0,
+      ),
+    ).toBeUndefined();
   });
 
   it('nobody is busier per slot than a worker that was passed over', () => {

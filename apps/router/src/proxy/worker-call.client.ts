@@ -28,6 +28,7 @@ export interface WorkerCallOptions {
  * That hold-back is why this is a handler for `dispatch`: `stream()` and `request()` give the answer away at its head.
  */
 export function callWorker(options: WorkerCallOptions): Promise<Outcome> {
+  if (options.ended.aborted) return Promise.resolve({ kind: 'ended' });
   return new Promise((resolve) => {
     const attempt = new Attempt(options, resolve);
     const { pool, path, headers, body, headersTimeoutMs, idleTimeoutMs } = options;
@@ -64,7 +65,9 @@ class Attempt implements Dispatcher.DispatchHandler {
       this.head = { status, headers };
       return;
     }
-    this.settle(verdict === 'full' ? { kind: 'full', retryAfter: retryAfterSeconds(headers) } : { kind: 'failed', status });
+    this.settle(
+      verdict === 'full' ? { kind: 'full', retryAfter: retryAfterSeconds(headers) } : { kind: 'failed', status },
+    );
     controller.abort(new Error(`status ${status}`));
   }
 

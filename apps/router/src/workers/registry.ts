@@ -114,7 +114,8 @@ export class Registry {
     if (!worker) return;
     worker.failures++;
     const over = worker.failures - FAILURES_TO_OPEN;
-    if (over >= 0) worker.closedUntil = now + Math.min(TRIAL_EVERY_MS * 2 ** Math.min(over, 10), TRIAL_EVERY_AT_MOST_MS);
+    if (over >= 0)
+      worker.closedUntil = now + Math.min(TRIAL_EVERY_MS * 2 ** Math.min(over, 10), TRIAL_EVERY_AT_MOST_MS);
   }
 
   succeeded(id: string): void {

@@ -1,34 +1,39 @@
 import { waiting } from '../router.metrics.js';
 
-/** Requests that wait, a bounded time and a bounded number, until something changes among the workers. */
+/** Requests that wait for something to change among the workers: a bounded number, each for a bounded time. */
 export class Waiting {
   private readonly wakes = new Set<() => void>();
+  private places = 0;
 
   constructor(private readonly limit: number) {}
 
-  /**
-   * Until `wake`, `milliseconds` or `signal`, whichever comes first.
-   * @returns false at once when too many wait already
-   */
-  async turn(milliseconds: number, signal: AbortSignal): Promise<boolean> {
-    if (this.wakes.size >= this.limit) return false;
-    if (signal.aborted || milliseconds <= 0) return true;
-    await new Promise<void>((resolve) => {
+  /** A place is held from the first turn to the last, so that nobody who came later can take it in between. */
+  enter(): boolean {
+    if (this.places >= this.limit) return false;
+    waiting.set(++this.places);
+    return true;
+  }
+
+  leave(): void {
+    waiting.set(--this.places);
+  }
+
+  /** Until `wake`, `milliseconds` or `signal`, whichever comes first. */
+  turn(milliseconds: number, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
       const wake = () => {
         clearTimeout(timer);
         signal.removeEventListener('abort', wake);
         this.wakes.delete(wake);
-        waiting.set(this.wakes.size);
         resolve();
       };
       const timer = setTimeout(wake, milliseconds);
       signal.addEventListener('abort', wake);
       this.wakes.add(wake);
-      waiting.set(this.wakes.size);
     });
-    return true;
   }
 
+  /** In the order they came. */
   wake(): void {
     for (const wake of Array.from(this.wakes)) wake();
   }

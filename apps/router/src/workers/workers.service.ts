@@ -64,14 +64,6 @@ export class WorkersService implements OnModuleInit, OnApplicationShutdown {
     for (const facts of this.options.fixed) this.registry.fix(facts, this.clock.monotonic());
     this.ticking = setInterval(() => this.tick(), TICK_MS);
     this.tick();
-    workersInFlight.collect = () => {
-      workersInFlight.reset();
-      for (const [worker, count] of this.accounting.all()) workersInFlight.set({ worker }, count);
-    };
-    workersByState.collect = () => {
-      workersByState.reset();
-      for (const { state } of this.list()) workersByState.inc({ state });
-    };
   }
 
   async onApplicationShutdown(): Promise<void> {
@@ -102,14 +94,8 @@ export class WorkersService implements OnModuleInit, OnApplicationShutdown {
     wait: boolean,
     ended: AbortSignal,
   ): Promise<Booked | undefined> {
-    const until = this.clock.monotonic() + this.options.waitMs;
-    for (;;) {
-      const booked = this.bookNow(model, tried);
-      if (booked || !wait || ended.aborted) return booked;
-      const left = until - this.clock.monotonic();
-      // A turn ends with the tick too: a worker kept for trials is free again by the clock, and nobody says so.
-      if (left <= 0 || !(await this.waiting.turn(Math.min(left, TICK_MS), ended))) return undefined;
-    }
+    const booked = this.bookNow(model, tried);
+    return booked || !wait ? booked : this.waitFor(model, tried, ended);
   }
 
   /** The first byte of an answer: the worker works. */
@@ -141,6 +127,23 @@ export class WorkersService implements OnModuleInit, OnApplicationShutdown {
     }));
   }
 
+  private async waitFor(model: string, tried: ReadonlySet<string>, ended: AbortSignal): Promise<Booked | undefined> {
+    if (!this.waiting.enter()) return undefined;
+    try {
+      const until = this.clock.monotonic() + this.options.waitMs;
+      for (;;) {
+        const left = until - this.clock.monotonic();
+        if (left <= 0 || ended.aborted) return undefined;
+        // A turn ends with the tick too: a worker kept for trials is free again by the clock, and nobody says so.
+        await this.waiting.turn(Math.min(left, TICK_MS), ended);
+        const booked = ended.aborted ? undefined : this.bookNow(model, tried);
+        if (booked) return booked;
+      }
+    } finally {
+      this.waiting.leave();
+    }
+  }
+
   /** Choice and booking are one turn: two requests can't both see the same worker as idle. */
   private bookNow(model: string, tried: ReadonlySet<string>): Booked | undefined {
     const now = this.clock.monotonic();
@@ -160,6 +163,12 @@ export class WorkersService implements OnModuleInit, OnApplicationShutdown {
     const now = this.clock.monotonic();
     for (const asked of this.registry.startProbes(now)) void this.probe(asked);
     if (this.registry.forget(now).length > 0) this.closeUnused();
+    workersInFlight.reset();
+    workersByState.reset();
+    for (const { id, state, inFlight } of this.list()) {
+      workersInFlight.set({ worker: id }, inFlight);
+      workersByState.inc({ state });
+    }
   }
 
   private async probe({ id, url }: WorkerFacts): Promise<void> {

@@ -1,0 +1,57 @@
+import { Injectable, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
+import { workerHeartbeatSchema, type WorkerHeartbeat } from '@sluice/contracts/router';
+import { HEARTBEATS, heartbeatSubject } from '@sluice/contracts/subjects';
+import { connect, type CoreMessage, type Messaging } from '@sluice/messaging';
+import { loggerFor } from '@sluice/service-kit';
+import { heartbeats } from '../router.metrics.js';
+import type { WorkersService } from './workers.service.js';
+
+/** A heartbeat with the most models it may name is far below this. */
+const MAX_BYTES = 64 * 1024;
+
+/**
+ * Follows the workers' heartbeats on core NATS. Nothing here waits for NATS: without it the router starts, keeps the
+ * workers it knows by probing them, and hears of new ones when it is back.
+ */
+@Injectable()
+export class HeartbeatsConsumer implements OnModuleInit, OnApplicationShutdown {
+  private readonly log = loggerFor('heartbeats');
+  private messaging: Messaging | undefined;
+
+  constructor(
+    private readonly url: string,
+    private readonly workers: WorkersService,
+  ) {}
+
+  onModuleInit(): void {
+    this.messaging = connect({
+      url: this.url,
+      name: 'router',
+      onStatus: (status) => {
+        if (status.type === 'error') this.log.warn({ error: status.error.message }, 'NATS');
+        else this.log.info(`NATS ${status.type}`);
+      },
+    });
+    this.messaging.subscribeCore(HEARTBEATS, (message) => heartbeats.inc({ result: this.take(message) }));
+  }
+
+  async onApplicationShutdown(): Promise<void> {
+    await this.messaging?.close();
+  }
+
+  private take({ subject, data }: CoreMessage): string {
+    const beat = read(data);
+    // Permissions on the bus are by subject, so the subject is what proves the id.
+    if (!beat || subject !== heartbeatSubject(beat.id)) return 'malformed';
+    return this.workers.heard(beat);
+  }
+}
+
+function read(data: Uint8Array): WorkerHeartbeat | undefined {
+  if (data.length > MAX_BYTES) return undefined;
+  try {
+    return workerHeartbeatSchema.safeParse(JSON.parse(Buffer.from(data).toString())).data;
+  } catch {
+    return undefined;
+  }
+}
