@@ -1,0 +1,166 @@
+import { appendFile, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { usageBatchSchema, type UsageBatch, type UsageRecord } from '@sluice/contracts/gateway';
+import type { OpenedRequest } from './entry.js';
+import { Journal } from './journal.service.js';
+import { adoptDeadFolders, claimFolder, JournalReader } from './segments.service.js';
+import { closeDeadJournal } from './usage-log.service.js';
+import { UsagePublisher } from './usage-publisher.service.js';
+
+const opened = (requestId: string): OpenedRequest => ({
+  requestId,
+  organizationId: 'o',
+  project: 'default',
+  workload: 'w',
+  keyId: 'k',
+  model: 'm',
+  endpoint: 'chat/completions',
+  stream: true,
+  priceVersion: 'p1',
+  prices: { input: '1', cachedInput: '1', output: '2' },
+  startedAt: '2026-01-01T00:00:00.000Z',
+});
+const ended = (requestId: string): Omit<UsageRecord, 'seq'> => ({
+  ...opened(requestId),
+  attempt: 1,
+  outcome: 'ok',
+  rank: 4,
+  estimated: false,
+  inputTokens: '10',
+  cachedInputTokens: '0',
+  outputTokens: '5',
+  worker: 'w1',
+  endedAt: '2026-01-01T00:00:01.000Z',
+  ttftMs: 3,
+});
+
+let root: string;
+beforeEach(async () => {
+  root = await mkdtemp(join(tmpdir(), 'journal-'));
+});
+afterEach(() => rm(root, { recursive: true, force: true }));
+
+const start = async (boot: string, segmentBytes = 1 << 20) => {
+  const folder = await claimFolder(root, boot);
+  const journal = new Journal(folder, segmentBytes);
+  await journal.start();
+  return { folder, journal };
+};
+
+/** Publishes all that is in a folder, as a stream that keeps what it takes. */
+async function publishAll(
+  boot: string,
+  folder: string,
+  take: (batch: UsageBatch, id: string) => void,
+  startAt = 0,
+): Promise<void> {
+  const publish = async (_subject: string, payload: string, id: string) =>
+    take(usageBatchSchema.parse(JSON.parse(payload)), id);
+  await new UsagePublisher(boot, new JournalReader(folder), publish, startAt).run({ untilEnd: true });
+}
+
+describe('the usage journal', () => {
+  it('publishes every END once, in order and without gaps, over as many segments as it takes', async () => {
+    const { folder, journal } = await start('b1', 4_096);
+    const ids = Array.from({ length: 200 }, (_, i) => `r${i}`);
+    await Promise.all(
+      ids.map(async (id) => {
+        await journal.open(opened(id));
+        journal.count(id, { input: 10, cachedInput: 0, output: 1 });
+        await journal.end(ended(id));
+      }),
+    );
+    await journal.close();
+    expect((await readdir(folder)).filter((name) => name.endsWith('.journal')).length).toBeGreaterThan(2);
+    const records: UsageRecord[] = [];
+    await publishAll('b1', folder, (batch) => records.push(...batch.records));
+    expect(records.map(({ seq }) => seq)).toEqual(ids.map((_, i) => i));
+    expect(new Set(records.map(({ requestId }) => requestId)).size).toBe(ids.length);
+  });
+
+  it('sends a batch that may have arrived again under the same id with the same content', async () => {
+    const { folder, journal } = await start('b1');
+    for (const id of ['a', 'b', 'c']) await journal.end(ended(id));
+    await journal.close();
+    const sent: string[] = [];
+    let failures = 2;
+    const publish = async (_subject: string, payload: string, id: string) => {
+      sent.push(`${id} ${payload}`);
+      if (failures-- > 0) throw new Error('no PubAck');
+    };
+    await new UsagePublisher('b1', new JournalReader(folder), publish).run({ untilEnd: true });
+    expect(sent.length).toBeGreaterThanOrEqual(3);
+    const byId = Map.groupBy(sent, (line) => line.split(' ')[0]);
+    for (const copies of byId.values()) expect(new Set(copies).size).toBe(1);
+  });
+
+  it('gives a request that a dead gateway left open its END from the last count, under the old boot id', async () => {
+    const { folder, journal } = await start('dead');
+    await journal.end(ended('whole'));
+    await journal.open(opened('cut'));
+    journal.count('cut', { input: 10, cachedInput: 4, output: 7 });
+    await journal.open(opened('never-answered'));
+    await journal.close();
+    // What a crash in mid-write leaves.
+    const name = (await readdir(folder)).find((file) => file.endsWith('.journal'))!;
+    await appendFile(join(folder, name), 'E 3 torn {"seq":3,"reque');
+
+    expect(await closeDeadJournal(folder)).toEqual({ lost: 2, below: 3 });
+    expect(await closeDeadJournal(folder)).toEqual({ lost: 0, below: 3 });
+    const records: UsageRecord[] = [];
+    await publishAll('dead', folder, (batch) => {
+      expect(batch.boot).toBe('dead');
+      records.push(...batch.records);
+    });
+    expect(
+      records.map(({ requestId, seq, outcome, rank, outputTokens }) => [requestId, seq, outcome, rank, outputTokens]),
+    ).toEqual([
+      ['whole', 0, 'ok', 4, '5'],
+      ['cut', 1, 'aborted', 3, '7'],
+      ['never-answered', 2, 'aborted', 1, '0'],
+    ]);
+  });
+
+  it('leaves the journal of a living process alone and takes over that of a dead one, once', async () => {
+    await start('alive');
+    const { folder } = await start('dead');
+    await appendFile(join(folder, 'owner.json'), 'x'); // unreadable: its owner is not known to live
+    expect(await adoptDeadFolders(root, 'successor')).toEqual([{ boot: 'dead', folder: join(root, 'dead~successor') }]);
+    expect(await adoptDeadFolders(root, 'successor')).toEqual([]);
+    expect((await readdir(root)).sort()).toEqual(['alive', 'dead~successor']);
+  });
+
+  it('forgets only closed segments whose every END is settled and in which nothing is open', async () => {
+    const { journal } = await start('b1', 2_048);
+    await journal.open(opened('long'));
+    for (let i = 0; i < 20; i++) await journal.end(ended(`r${i}`));
+    expect(journal.takeForgettable(1_000)).toEqual([]); // "long" is open in the first
+    await journal.end(ended('long'));
+    expect(journal.takeForgettable(0)).toEqual([]);
+    const some = journal.takeForgettable(5);
+    expect(some.length).toBeGreaterThan(0);
+    const rest = journal.takeForgettable(1_000);
+    expect(rest.at(0)).toBe(some.at(-1)! + 1);
+    await journal.close();
+  });
+
+  it('stops admitting when the disk fails, and an answer whose END is not on the disk is not given', async () => {
+    const { journal } = await start('b1');
+    const file = (journal as unknown as { file: { datasync(): Promise<void> } }).file;
+    file.datasync = () => Promise.reject(new Error('EIO'));
+    await expect(journal.end(ended('a'))).rejects.toThrow('EIO');
+    await expect(journal.open(opened('b'))).rejects.toThrow(expect.objectContaining({ code: 'unavailable' }));
+  });
+
+  it('writes no prompt, answer or secret: only what the record holds', async () => {
+    const { folder, journal } = await start('b1');
+    await journal.open(opened('a'));
+    await journal.end(ended('a'));
+    await journal.close();
+    const name = (await readdir(folder)).find((file) => file.endsWith('.journal'))!;
+    const lines = (await readFile(join(folder, name), 'utf8')).trim().split('\n');
+    expect(Object.keys(JSON.parse(lines[0]!.slice(2))).sort()).toEqual(Object.keys(opened('a')).sort());
+  });
+});
