@@ -13,6 +13,7 @@ import { ServiceTokens } from '@sluice/service-kit';
 import Fastify, { type FastifyInstance } from 'fastify';
 import { exportJWK, generateKeyPair, type JWK } from 'jose';
 import { Agent, request } from 'undici';
+import { waiting } from '../router.metrics.js';
 import { AllowList } from '../workers/allow-list.js';
 import { WorkersService, type WorkersOptions } from '../workers/workers.service.js';
 import { Admission } from './admission.js';
@@ -345,14 +346,16 @@ describe('the gateway goes away', () => {
     const leaving = new AbortController();
     const first = call(router, { signal: leaving.signal });
     const left = expect(first).rejects.toThrow();
-    await eventually(async () => (await call(router)).statusCode === 503); // the one place is taken
+    await eventually(() => inWaiting(1));
+    expect((await call(router)).statusCode).toBe(503); // the one place is taken
     leaving.abort();
     await left;
+    await eventually(() => inWaiting(0));
     // Its place is free again: the next one waits, and gets the worker that comes.
-    const worker = await fakeWorker(answers('{}'));
-    const second = call(router, { headers: { 'x-sluice-deadline-ms': '20000' } });
-    setTimeout(() => hear(router.workers, 'w1', worker.url), 100);
-    await eventually(async () => (await second).statusCode === 200);
+    const second = call(router);
+    await eventually(() => inWaiting(1));
+    hear(router.workers, 'w1', (await fakeWorker(answers('{}'))).url);
+    expect((await second).statusCode).toBe(200);
   });
 });
 
@@ -640,6 +643,8 @@ describe('shutdown', () => {
 /** Every booking was given back. */
 const settled = (router: Router) =>
   eventually(() => Promise.resolve(router.workers.list().every(({ inFlight }) => inFlight === 0)));
+
+const inWaiting = async (count: number) => (await waiting.get()).values[0]?.value === count;
 
 async function eventually(condition: () => Promise<boolean>): Promise<void> {
   for (let i = 0; i < 200; i++) {
