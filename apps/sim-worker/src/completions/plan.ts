@@ -1,0 +1,47 @@
+import { createHash } from 'node:crypto';
+import { generateTokens, naturalLength } from '../tokenizer/generator.js';
+import { VOCABULARY } from '../tokenizer/vocabulary.js';
+import { applyStop, type StopRule } from './stop.js';
+
+/** All that one choice will say, known before it says it. */
+export interface Plan {
+  /** Places in VOCABULARY, one per generated token. */
+  readonly tokens: readonly number[];
+  /** The text that each token adds; their concatenation is the answer. */
+  readonly deltas: readonly string[];
+  readonly finish: 'stop' | 'length';
+  readonly stopReason: string | null;
+}
+
+export interface PlanLimits extends StopRule {
+  /** ≥ 1 */
+  readonly maxTokens: number;
+  readonly ignoreEos: boolean;
+}
+
+/** The same prompt, model, seed and choice always get the same answer. */
+export function answerSeed(prompt: Uint32Array, model: string, seed: number, choice: number): number {
+  return createHash('sha256')
+    .update(JSON.stringify([model, seed, choice]))
+    .update(prompt)
+    .digest()
+    .readUInt32LE(0);
+}
+
+export function planAnswer(seed: number, limits: PlanLimits): Plan {
+  const natural = Math.max(1, limits.minTokens, naturalLength(seed));
+  const ends = !limits.ignoreEos && natural < limits.maxTokens;
+  const length = ends ? natural : limits.maxTokens;
+  const all = generateTokens(seed);
+  const tokens = Array.from({ length }, () => all.next().value);
+  const { deltas, stopReason } = applyStop(
+    tokens.map((token) => VOCABULARY[token]!),
+    limits,
+  );
+  return {
+    tokens: tokens.slice(0, deltas.length),
+    deltas,
+    finish: ends || stopReason !== null ? 'stop' : 'length',
+    stopReason,
+  };
+}
