@@ -77,6 +77,12 @@ export class Supervised {
     this.child?.kill(signal);
   }
 
+  /** Starts it again after `stop`. */
+  resume(): void {
+    this.stopping = false;
+    this.start();
+  }
+
   async stop(): Promise<void> {
     this.stopping = true;
     const child = this.child;

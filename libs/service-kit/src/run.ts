@@ -87,7 +87,8 @@ export async function createApp<C extends BaseConfig>(
   };
   const adapter = new FastifyAdapter({
     bodyLimit: MAX_BODY_BYTES,
-    genReqId: ({ headers }: IncomingMessage) => (options.edge ? undefined : single(headers['x-request-id'])) ?? systemId(),
+    genReqId: ({ headers }: IncomingMessage) =>
+      (options.edge ? undefined : single(headers['x-request-id'])) ?? systemId(),
     routerOptions: { maxParamLength: 512 },
     requestTimeout: REQUEST_TIMEOUT_MS,
     keepAliveTimeout: 75_000,

@@ -1,0 +1,75 @@
+import { beforeAll, describe, expect, it } from '@jest/globals';
+import type { Actor, ServiceName } from '@sluice/contracts/actor';
+import { exportJWK, generateKeyPair, importJWK, SignJWT, type JWK } from 'jose';
+import { ServiceTokens } from './service-tokens.js';
+
+const actor: Actor = {
+  kind: 'management',
+  keyId: 'k',
+  organizationId: 'o',
+  project: null,
+  requestId: 'r',
+  address: '127.0.0.1',
+};
+const privateKeys = {} as Record<ServiceName, JWK>;
+const publicKeys: { keys: JWK[] } = { keys: [] };
+beforeAll(async () => {
+  for (const name of ['gateway', 'auth', 'router'] as const) {
+    const pair = await generateKeyPair('EdDSA', { crv: 'Ed25519', extractable: true });
+    privateKeys[name] = { ...(await exportJWK(pair.privateKey)), kid: name, alg: 'EdDSA' };
+    publicKeys.keys.push({ ...(await exportJWK(pair.publicKey)), kid: name, alg: 'EdDSA' });
+  }
+});
+const tokensOf = (name: ServiceName) => new ServiceTokens(name, privateKeys[name]!, publicKeys as never);
+const refused = expect.objectContaining({ code: 'invalid_api_key' });
+
+describe('ServiceTokens', () => {
+  it('tell the called service who calls, and for whom', async () => {
+    const header = await tokensOf('gateway').headerFor('auth', actor);
+    expect(await tokensOf('auth').verify(header)).toEqual({ service: 'gateway', actor });
+    expect(await tokensOf('auth').verify(await tokensOf('gateway').headerFor('auth'))).toEqual({
+      service: 'gateway',
+      actor: undefined,
+    });
+  });
+
+  it('are good for one audience only', async () => {
+    await expect(tokensOf('router').verify(await tokensOf('gateway').headerFor('auth'))).rejects.toThrow(refused);
+  });
+
+  it('let nobody but the gateway speak for an actor', async () => {
+    await expect(tokensOf('auth').verify(await tokensOf('router').headerFor('auth', actor))).rejects.toThrow(refused);
+  });
+
+  it('let no service sign in the name of another', async () => {
+    const forged = await new SignJWT({})
+      .setProtectedHeader({ alg: 'EdDSA', kid: 'router' })
+      .setIssuer('gateway')
+      .setAudience('auth')
+      .setExpirationTime('60s')
+      .sign(await importJWK(privateKeys.router, 'EdDSA'));
+    await expect(tokensOf('auth').verify(`Bearer ${forged}`)).rejects.toThrow(refused);
+  });
+
+  it.each([undefined, '', 'Bearer ', 'Bearer junk', 'Basic x'])('refuse %j', async (header) => {
+    await expect(tokensOf('auth').verify(header)).rejects.toThrow(refused);
+  });
+
+  it('refuse what has expired, also when it was verified before', async () => {
+    const old = await new SignJWT({})
+      .setProtectedHeader({ alg: 'EdDSA', kid: 'gateway' })
+      .setIssuer('gateway')
+      .setAudience('auth')
+      .setExpirationTime(Math.floor(Date.now() / 1000) - 60)
+      .sign(await importJWK(privateKeys.gateway, 'EdDSA'));
+    await expect(tokensOf('auth').verify(`Bearer ${old}`)).rejects.toThrow(refused);
+  });
+
+  it('are known without a signature check once they were verified', async () => {
+    const auth = tokensOf('auth');
+    const header = await tokensOf('gateway').headerFor('auth');
+    expect(auth.known(header)).toBeUndefined();
+    await auth.verify(header);
+    expect(auth.known(header)?.service).toBe('gateway');
+  });
+});
