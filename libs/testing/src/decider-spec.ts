@@ -17,7 +17,7 @@ export interface When<E> {
  * Given events, when a command, then events or a refusal. Every `yields` also proves that deciding the same command twice
  * yields nothing the second time, so that a retry after a lost answer is safe.
  */
-export function deciderSpec<C, S, E>(decider: Decider<C, S, E>): { given(...events: readonly E[]): Given<C, E> } {
+export function deciderSpec<C, S, E>(decider: Decider<C, S, E>): { given: (...events: readonly E[]) => Given<C, E> } {
   return {
     given: (...past) => ({
       when: (command) => ({

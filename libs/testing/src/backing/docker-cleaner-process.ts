@@ -12,8 +12,9 @@ const { getContainerRuntimeClient } = await import('testcontainers');
 const { dockerode } = (await getContainerRuntimeClient()).container;
 setTimeout(() => process.exit(1), 60_000).unref();
 
+// 404: it is gone; 409: it is being removed.
 const unlessGone = (error: Error & { statusCode?: number }): void => {
-  if (error.statusCode !== 404) console.error(`left behind: ${error.message}`);
+  if (error.statusCode !== 404 && error.statusCode !== 409) console.error(`left behind: ${error.message}`);
 };
 const named = (kind: string): string[] => listed.filter((entry) => entry.kind === kind).map(({ name }) => name);
 

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { createWriteStream, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { isIPv4 } from 'node:net';
 import { join } from 'node:path';
 import type { ContainerRuntimeClient, GenericContainer, WaitStrategy } from 'testcontainers';
 import type { BackingOptions, Server, ServerName, Servers } from './backing.js';
@@ -31,7 +32,7 @@ const READY_MS = 60_000;
 export async function dockerWay(need: readonly ServerName[], options: BackingOptions): Promise<Way> {
   const onProgress = options.onProgress ?? (() => {});
   const client = await within(DAEMON_MS, connect()).catch(() => undefined);
-  if (!client) return { why: 'no Docker daemon answers' };
+  if (!client) return { why: `no Docker daemon answers within ${DAEMON_MS / 1_000} s` };
   try {
     await Promise.all(need.map((name) => haveImage(client, IMAGES[name], onProgress)));
   } catch (error) {
@@ -96,8 +97,8 @@ async function startContainers(
     redis: redisPort,
     ...options.ports,
   };
+  // Another address only where the daemon is not on this machine, or we are in a container beside those we start.
   const daemon = client.info.containerRuntime.host;
-  // The ports are bound to the IPv4 address only.
   const host = daemon === 'localhost' ? '127.0.0.1' : daemon;
   const room: Room = { client, cleaner, network, id, keep, logs, host };
   try {
@@ -105,8 +106,8 @@ async function startContainers(
     await client.network.create({
       Name: network,
       Driver: 'bridge',
-      // Without it, published ports are open on every address of the machine.
-      Options: { 'com.docker.network.bridge.host_binding_ipv4': '127.0.0.1' },
+      // Without it, published ports are open on every address of the daemon's machine.
+      Options: isIPv4(host) ? { 'com.docker.network.bridge.host_binding_ipv4': host } : {},
     });
     const make = {
       postgres: () => postgres(room, ports.postgres, secrets.postgres),
@@ -185,7 +186,11 @@ async function run(
   const containerName = `${room.network}-${name}`;
   const log = createWriteStream(join(room.logs, `${name}.log`), { flags: 'a' });
   room.cleaner.add('container', containerName);
-  if (room.keep) container.withBindMounts([{ source: `sluice-${room.id}-${name}`, target: DATA[name] }]);
+  if (room.keep) {
+    const volume = `sluice-${room.id}-${name}`;
+    await removeUsersOf(volume, room.client);
+    container.withBindMounts([{ source: volume, target: DATA[name] }]);
+  }
   const started = await container
     .withName(containerName)
     .withNetworkMode(room.network)
@@ -216,6 +221,17 @@ async function run(
     },
   };
 }
+
+/** Containers of a run that was killed, which their cleaner may not have come to yet: no two servers on one volume. */
+async function removeUsersOf(volume: string, { container: { dockerode } }: ContainerRuntimeClient): Promise<void> {
+  const users = await dockerode.listContainers({ all: true, filters: { volume: [volume] } });
+  await Promise.all(users.map(({ Id }) => dockerode.getContainer(Id).remove({ force: true }).catch(unlessGone)));
+}
+
+/** 404: it is gone; 409: it is being removed. */
+const unlessGone = (error: Error & { statusCode?: number }): void => {
+  if (error.statusCode !== 404 && error.statusCode !== 409) throw error;
+};
 
 /** Ready is what a client sees from outside, the same as for a private process. */
 function answers(name: ServerName, probe: Probe): WaitStrategy {
