@@ -1,5 +1,5 @@
 import { Catch, type INestApplication, type RpcExceptionFilter } from '@nestjs/common';
-import { Server, type CustomTransportStrategy, type MessageHandler } from '@nestjs/microservices';
+import { Server, type CustomTransportStrategy, type MessageHandler, type NestMicroservice } from '@nestjs/microservices';
 import { lastValueFrom, throwError, type Observable } from 'rxjs';
 import { DurableConsumer, type ConsumerBinding, type HandledMessage } from './durable-consumer.js';
 import { JetStreamContext, type Delivery } from './jetstream.context.js';
@@ -113,6 +113,12 @@ class PassOn implements RpcExceptionFilter {
 /** Binds the application's `@EventPattern` handlers to their consumers. Before `startAllMicroservices`. */
 export function connectConsumers(app: INestApplication, options: JetStreamStrategyOptions): JetStreamStrategy {
   const strategy = new JetStreamStrategy(options);
-  app.connectMicroservice({ strategy }).useGlobalFilters(new PassOn());
+  const microservice = app.connectMicroservice({ strategy }, { deferInitialization: true }) as NestMicroservice;
+  microservice.useGlobalFilters(new PassOn());
+  // What connectMicroservice does at once when nothing is deferred; but handlers keep the filters of that moment, and
+  // ours would come too late. The hooks are the application's to call.
+  microservice.registerListeners();
+  microservice.setIsInitialized(true);
+  microservice.setIsInitHookCalled(true);
   return strategy;
 }
