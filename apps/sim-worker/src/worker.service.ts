@@ -1,7 +1,6 @@
 import { once } from 'node:events';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { WorkerHeartbeat } from '@sluice/contracts/router';
 import { systemClock } from '@sluice/primitives/clock';
 import type { Logger } from 'pino';
@@ -96,16 +95,20 @@ export class Worker {
 
   /** Takes nothing new, lets what runs end for `graceMs`, then cuts it and writes it down as aborted. */
   async stop(graceMs: number): Promise<void> {
+    if (this.draining) return;
     this.draining = true;
     this.heartbeat.stop();
     const closed = once(this.server, 'close');
     this.server.close();
-    const quiet = new AbortController();
-    await Promise.race([closed, sleep(graceMs, undefined, { signal: quiet.signal }).catch(() => {})]);
-    quiet.abort();
-    this.generations.abortAll();
-    this.server.closeAllConnections();
+    // A connection that was busy at the close stays open for the next request: none comes any more.
+    const idle = setInterval(() => this.server.closeIdleConnections(), 50);
+    const deadline = setTimeout(() => {
+      this.generations.abortAll();
+      this.server.closeAllConnections();
+    }, graceMs);
     await closed;
+    clearInterval(idle);
+    clearTimeout(deadline);
     this.machine.log.close();
   }
 

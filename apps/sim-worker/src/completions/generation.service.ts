@@ -84,10 +84,6 @@ export class Generations {
     for (const generation of this.running) generation.abort();
   }
 
-  get count(): number {
-    return this.running.size;
-  }
-
   private async tokenize(request: GenerationRequest): Promise<PromptState[]> {
     const { tokenizer, limits } = this.machine;
     const states: PromptState[] = [];

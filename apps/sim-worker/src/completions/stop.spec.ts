@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { applyStop } from './stop.js';
 
 const seed = Date.now() % 2 ** 31;

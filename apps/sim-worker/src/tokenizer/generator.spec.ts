@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { countTokens, encode } from 'gpt-tokenizer/encoding/o200k_base';
 import { generateTokens, naturalLength } from './generator.js';
 import { VOCABULARY } from './vocabulary.js';
