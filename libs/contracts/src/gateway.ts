@@ -42,7 +42,7 @@ export type UsageRecord = z.infer<typeof usageRecordSchema>;
 
 /** A message on `usage.v1.<partition>`: records `from`…`to` (both included) of one gateway boot, in order of `seq`. */
 export const usageBatchSchema = z.object({
-  boot: z.string(),
+  boot: z.string().regex(/^[\x21-\x7e]{1,128}$/),
   from: z.number().int().nonnegative(),
   to: z.number().int().nonnegative(),
   records: z.array(usageRecordSchema).min(1),

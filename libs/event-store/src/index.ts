@@ -10,7 +10,7 @@ export {
   type StoredEvent,
 } from './event-store.js';
 export { claimOnce } from './inbox.js';
-export { setAside, settle, settledBelow, type SetAside } from './intake.js';
+export { refusedContent, setAside, settle, settledBelow, type SetAside } from './intake.js';
 export { EVENT_STORE_MIGRATIONS, MESSAGING_MIGRATIONS } from './migrations/index.js';
 export { INTAKE_MIGRATIONS } from './migrations/intake.js';
 export { enqueue, type OutboundMessage, type OutboxMessage } from './outbox.js';

@@ -52,3 +52,12 @@ export async function setAside(em: EntityManager, records: readonly SetAside[]):
   });
   await sql`insert into usage_quarantine (${names}) ${rows} on conflict do nothing`.execute(tablesOf(em));
 }
+
+/**
+ * Whether PostgreSQL refused the content, not the moment (SQLSTATE classes 22 data exception, 23 integrity): with the
+ * same content it will say no again, except to a unique key that somebody else was just taking.
+ */
+export function refusedContent(error: unknown): boolean {
+  const { code } = (error ?? {}) as { code?: unknown };
+  return typeof code === 'string' && /^2[23]/.test(code);
+}

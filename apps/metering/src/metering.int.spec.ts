@@ -1,0 +1,328 @@
+import { EntityManager } from '@mikro-orm/postgresql';
+import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
+import type { NestFastifyApplication } from '@nestjs/platform-fastify';
+import type { Actor } from '@sluice/contracts/actor';
+import { wrap } from '@sluice/contracts/envelope';
+import { usageBatchId, type UsageBatch, type UsageRecord } from '@sluice/contracts/gateway';
+import type { UsageRow } from '@sluice/contracts/metering';
+import { DLQ, eventSubject, usageSubject } from '@sluice/contracts/subjects';
+import { migrate } from '@sluice/event-store';
+import { connect, type FeedMessage, type Messaging } from '@sluice/messaging';
+import { systemId } from '@sluice/primitives/id';
+import { createApp, ServiceTokens } from '@sluice/service-kit';
+import { serviceKeys, withBacking, type FreshDatabase } from '@sluice/testing';
+import { meteringDatabase } from './database.js';
+import { meteringConfig } from './metering.config.js';
+import { consume, MeteringModule } from './metering.module.js';
+import { UsageStore } from './usage/usage.store.js';
+
+const backing = withBacking(['postgres', 'nats'], { own: true });
+jest.setTimeout(60_000);
+
+const ORGANIZATION = 'org-1';
+const actor: Actor = {
+  kind: 'management',
+  keyId: 'mk-1',
+  organizationId: ORGANIZATION,
+  project: null,
+  requestId: 'r-1',
+  address: '127.0.0.1',
+};
+const record = (change: Partial<UsageRecord> = {}): UsageRecord => ({
+  requestId: systemId(),
+  attempt: 1,
+  seq: 0,
+  organizationId: ORGANIZATION,
+  project: 'default',
+  workload: 'chat',
+  keyId: 'key-1',
+  model: 'sim/small',
+  endpoint: '/v1/chat/completions',
+  stream: false,
+  outcome: 'ok',
+  rank: 4,
+  estimated: false,
+  inputTokens: '100',
+  cachedInputTokens: '20',
+  outputTokens: '30',
+  priceVersion: 'p1',
+  prices: { input: '2000000', cachedInput: '1000000', output: '3000000' },
+  worker: 'w1',
+  startedAt: new Date().toISOString(),
+  endedAt: new Date().toISOString(),
+  ttftMs: 12.5,
+  ...change,
+});
+const batchOf = (...records: UsageRecord[]): UsageBatch => ({
+  boot: systemId(),
+  from: 0,
+  to: records.length - 1,
+  records: records.map((one, seq) => ({ ...one, seq })),
+});
+
+/** Every answer's fields; which of them are there is what the tests look at. */
+interface Answer {
+  readonly data: UsageRow[];
+  readonly nextCursor: string | null;
+  readonly below: number;
+  readonly error: { readonly code: string };
+}
+
+let database: FreshDatabase;
+let app: NestFastifyApplication;
+let gateway: ServiceTokens;
+let messaging: Messaging;
+
+beforeAll(async () => {
+  database = await backing.database('metering');
+  await migrate(meteringDatabase(database.url));
+  messaging = connect({ url: backing().nats.url, name: 'test' });
+  await messaging.whenConnected(10_000);
+  await messaging.provision();
+  const { privateKeys, publicKeys } = await serviceKeys('gateway', 'metering');
+  gateway = new ServiceTokens('gateway', privateKeys.gateway, publicKeys);
+  const config = meteringConfig({
+    PORT: '0',
+    LOG_LEVEL: 'silent',
+    SERVICE_PRIVATE_KEY: JSON.stringify(privateKeys.metering),
+    SERVICE_PUBLIC_KEYS: JSON.stringify(publicKeys),
+    DATABASE_URL: database.url,
+    NATS_URL: backing().nats.url,
+  });
+  app = await createApp({ name: 'metering', config: () => config, module: (c) => MeteringModule.with(c) }, config);
+  consume(app);
+  await app.startAllMicroservices();
+  await app.listen(0, '127.0.0.1');
+}, 300_000);
+afterAll(async () => {
+  await app?.close();
+  await messaging?.close();
+}, 60_000);
+
+const get = async (path: string, who: Actor | undefined = actor) => {
+  const response = await fetch(`${await app.getUrl()}${path}`, {
+    headers: { authorization: await gateway.headerFor('metering', who) },
+    signal: AbortSignal.timeout(10_000),
+  });
+  return { status: response.status, body: (await response.json()) as Answer };
+};
+const publish = (batch: UsageBatch, id = usageBatchId(batch)) => messaging.publish(usageSubject(1), batch, { id });
+const settled = async ({ boot }: Pick<UsageBatch, 'boot'>) => (await get(`/internal/usage/settled/${boot}`)).body.below;
+const until = async (what: string, check: () => Promise<boolean> | boolean) => {
+  for (const end = Date.now() + 20_000; Date.now() < end; await new Promise((tick) => setTimeout(tick, 25))) {
+    if (await check()) return;
+  }
+  throw new Error(`not seen in 20 s: ${what}`);
+};
+const usageOf = async (keyId: string) => (await get(`/api/usage?keyId=${keyId}&groupBy=key,model`)).body.data;
+
+describe('metering, from the stream to the query', () => {
+  it('books a batch from the stream and tells the gateway that it is settled', async () => {
+    const batch = batchOf(record({ keyId: 'key-a' }), record({ keyId: 'key-a', outcome: 'error' }));
+    await publish(batch);
+    await until('settled', async () => (await settled(batch)) === 2);
+    expect(await usageOf('key-a')).toEqual([
+      {
+        bucket: `${new Date().toISOString().slice(0, 10)}T00:00:00.000Z`,
+        keyId: 'key-a',
+        keyName: null,
+        model: 'sim/small',
+        requestCount: 2,
+        errorCount: 1,
+        inputTokens: 200,
+        cachedInputTokens: 40,
+        outputTokens: 60,
+        totalTokens: 260,
+        cost: '0.00054',
+        currency: 'USD',
+      },
+    ]);
+  });
+
+  it('counts once what comes again after a crash between the commit and the acknowledgement', async () => {
+    const store = app.get(UsageStore);
+    const taken: number[] = [];
+    const take = jest.spyOn(store, 'take').mockImplementation(async (batch) => {
+      const decision = await UsageStore.prototype.take.call(store, batch);
+      taken.push(decision.duplicates);
+      if (taken.length === 1) throw new Error('the process died after the commit');
+      return decision;
+    });
+    await publish(batchOf(record({ keyId: 'key-b' })));
+    await until('a second delivery', () => taken.length === 2);
+    take.mockRestore();
+    expect(taken).toEqual([0, 1]);
+    expect(await usageOf('key-b')).toEqual([expect.objectContaining({ requestCount: 1, outputTokens: 30 })]);
+  });
+
+  it('counts once what a gateway publishes again in another batch, outside of the duplicate window', async () => {
+    const one = batchOf(record({ keyId: 'key-c' }), record({ keyId: 'key-c' }));
+    const again = {
+      ...one,
+      boot: systemId(),
+      records: [...one.records, { ...record({ keyId: 'key-c' }), seq: 2 }],
+      to: 2,
+    };
+    await publish(one);
+    await publish(one, systemId());
+    await publish(again);
+    await until('settled', async () => (await settled(again)) === 3);
+    expect(await usageOf('key-c')).toEqual([expect.objectContaining({ requestCount: 3, outputTokens: 90 })]);
+  });
+
+  it('sends what is not a batch to the dead letters at once, unchanged, and goes on with the next', async () => {
+    const dead: FeedMessage[] = [];
+    const letters = messaging.orderedConsumer(DLQ, {
+      filter: 'dlq.>',
+      start: 'all',
+      onMessage: (message) => void dead.push(message),
+    });
+    const junk = { ...batchOf(record()), records: [{ ...record(), inputTokens: 'many' }] };
+    await messaging.publish(usageSubject(0), junk, { id: systemId() });
+    const next = batchOf(record({ keyId: 'key-d' }));
+    await publish(next);
+    await until('settled', async () => (await settled(next)) === 1);
+    await until('dead letter', () => dead.some(({ subject }) => subject === 'dlq.USAGE.metering-usage'));
+    letters.close();
+    expect(JSON.parse(new TextDecoder().decode(dead[0]!.data))).toEqual(junk);
+    expect(await settled(junk)).toBe(0);
+  });
+
+  it('shows the name of a key once auth has told it', async () => {
+    const data = {
+      organizationId: ORGANIZATION,
+      project: 'default',
+      keyId: 'key-a',
+      kind: 'credit',
+      name: 'Night batch',
+      keyPrefix: 'sk_live_abcdefgh',
+      createdAt: new Date().toISOString(),
+    };
+    const type = 'sluice.auth.key.issued.v1';
+    const fields = {
+      id: crypto.randomUUID(),
+      source: '/sluice/auth',
+      subject: 'key-a',
+      time: data.createdAt,
+      correlationId: 'r',
+    };
+    await messaging.publish(eventSubject(type, ORGANIZATION, 'key-a'), wrap(type, fields, data), { id: fields.id });
+    await until('name', async () => JSON.stringify(await usageOf('key-a')).includes('Night batch'));
+  });
+
+  it('takes what waited in the stream after the database was away, and loses nothing', async () => {
+    const batch = batchOf(record({ keyId: 'key-e' }));
+    await backing().postgres.stop();
+    try {
+      await publish(batch);
+      expect((await get('/readyz')).status).toBe(503);
+    } finally {
+      await backing().postgres.start();
+    }
+    await until('settled', async () => (await settled(batch).catch(() => 0)) === 1);
+    expect(await usageOf('key-e')).toEqual([expect.objectContaining({ requestCount: 1 })]);
+  }, 60_000);
+
+  it('counts what it took, for Prometheus', async () => {
+    const text = await (await fetch(`${await app.getUrl()}/metrics`)).text();
+    expect(text).toMatch(/sluice_metering_tokens_total\{model="sim\/small",direction="output"\} \d+/);
+    expect(text).toMatch(/sluice_metering_duplicates_total [1-9]/);
+    expect(text).toMatch(/sluice_metering_lag_seconds \d/);
+  });
+});
+
+describe('GET /api/usage', () => {
+  const list = async (query: string, who: Actor = actor) => get(`/api/usage?${query}`, who);
+
+  beforeAll(async () => {
+    const times = ['2026-03-01T10:00:00Z', '2026-03-01T10:00:30Z', '2026-03-01T10:01:00Z', '2026-03-02T00:00:00Z'];
+    const batch = batchOf(
+      ...times.flatMap((endedAt) =>
+        ['red', 'blue'].map((project) =>
+          record({ organizationId: 'org-2', endedAt, project, keyId: `key-${project}` }),
+        ),
+      ),
+    );
+    await app.get(UsageStore).take(batch);
+  });
+  const second: Actor = { ...actor, organizationId: 'org-2' };
+
+  it('is half-open: the end of the window is outside, and windows side by side count nothing twice', async () => {
+    const counts = async (from: string, to: string) =>
+      (await list(`from=${from}&to=${to}&granularity=minute`, second)).body.data.map((r) => r.requestCount);
+    expect(await counts('2026-03-01T10:00:00Z', '2026-03-01T10:01:00Z')).toEqual([4]);
+    expect(await counts('2026-03-01T10:01:00Z', '2026-03-02T00:00:00Z')).toEqual([2]);
+    expect(await counts('2026-03-01T10:00:00Z', '2026-03-02T00:00:00Z')).toEqual([4, 2]);
+  });
+
+  it('goes through all rows page by page, each once', async () => {
+    const query = 'from=2026-03-01&to=2026-03-02&granularity=minute&groupBy=key,workload&limit=1';
+    const seen: unknown[] = [];
+    for (let cursor: string | null = ''; cursor !== null;) {
+      const { body }: { body: Answer } = await list(`${query}${cursor && `&cursor=${cursor}`}`, second);
+      seen.push(...body.data.map((row) => `${row.bucket.slice(11, 16)} ${row.keyId} ${row.project}/${row.workload}`));
+      cursor = body.nextCursor;
+    }
+    expect(seen).toEqual([
+      '10:00 key-blue blue/chat',
+      '10:00 key-red red/chat',
+      '10:01 key-blue blue/chat',
+      '10:01 key-red red/chat',
+    ]);
+  });
+
+  it('shows an organization its own usage only, and a key of one project that project only', async () => {
+    const window = 'from=2026-03-01&to=2026-04-01';
+    expect((await list(window)).body.data).toEqual([]);
+    const blue = { ...second, project: 'blue' };
+    expect((await list(`${window}&groupBy=project`, blue)).body.data.map((r) => r.project)).toEqual(['blue', 'blue']);
+    expect(await list(`${window}&project=red`, blue)).toMatchObject({
+      status: 403,
+      body: { error: { code: 'project_scope_mismatch', param: 'project' } },
+    });
+  });
+
+  it.each([
+    ['from', 'from=never'],
+    ['from', 'from=2026-03-02&to=2026-03-01'],
+    ['from', 'from=2026-01-01&to=2026-03-01&granularity=hour'],
+    ['granularity', 'granularity=week'],
+    ['groupBy', 'groupBy=colour'],
+    ['limit', 'limit=1001'],
+    ['cursor', 'cursor=junk'],
+    ['colour', 'colour=red'],
+    ['from', 'from=2026-03-01&from=2026-03-02'],
+  ])('names the bad parameter %s of ?%s', async (param, query) => {
+    expect(await list(query)).toMatchObject({
+      status: 400,
+      body: { success: false, error: { code: 'invalid_request', param } },
+    });
+  });
+
+  it('is for the gateway, in the name of an organization', async () => {
+    const url = `${await app.getUrl()}/api/usage`;
+    expect((await fetch(url)).status).toBe(401);
+    expect((await list('', { ...actor, kind: 'operator', organizationId: null })).body.error.code).toBe(
+      'wrong_credential_type',
+    );
+    const itself = await app.get(ServiceTokens).headerFor('metering');
+    expect((await fetch(url, { headers: { authorization: itself } })).status).toBe(403);
+  });
+
+  it.each(['/api/usage/export', '/api/usage/completeness', '/api/keys/key-1/usage'])(
+    'says of %s that it is not there yet',
+    async (path) => {
+      expect(await get(path)).toMatchObject({ status: 501, body: { error: { code: 'not_implemented' } } });
+    },
+  );
+});
+
+it('keeps the rollups readable for dashboards under their plain names', async () => {
+  const tables = await app
+    .get(EntityManager)
+    .fork()
+    .execute(`select table_name as name from information_schema.tables where table_schema = 'public' order by 1`);
+  expect(tables.map((table) => (table as { name: string }).name)).toEqual(
+    expect.arrayContaining(['key_names', 'usage_by_day', 'usage_by_hour', 'usage_by_minute']),
+  );
+});

@@ -1,0 +1,85 @@
+import type { MigrationObject } from '@mikro-orm/core';
+import { INTAKE_MIGRATIONS } from '@sluice/event-store';
+import { Migration } from '@mikro-orm/migrations';
+
+/** The permanent claim of every request, with all that its record says. The primary key is what makes it count once. */
+class CreateUsageRecords extends Migration {
+  override async up(): Promise<void> {
+    this.addSql(`
+      create table usage_records (
+        request_id text primary key,
+        rank smallint not null,
+        hash text not null,
+        attempt bigint not null,
+        boot text not null,
+        seq bigint not null,
+        organization_id text not null,
+        project text not null,
+        workload text not null,
+        key_id text not null,
+        model text not null,
+        endpoint text not null,
+        stream boolean not null,
+        outcome text not null,
+        estimated boolean not null,
+        input_tokens bigint not null,
+        cached_input_tokens bigint not null,
+        output_tokens bigint not null,
+        price_version text not null,
+        input_price numeric(38,0) not null,
+        cached_input_price numeric(38,0) not null,
+        output_price numeric(38,0) not null,
+        cost_pico numeric(38,0) not null,
+        worker text,
+        started_at timestamptz not null,
+        ended_at timestamptz not null,
+        ttft_ms double precision,
+        recorded_at timestamptz not null default now()
+      )`);
+  }
+}
+
+/** One table per granularity, so that a query reads rows of its own size; cost in pico-USD. */
+class CreateRollups extends Migration {
+  override async up(): Promise<void> {
+    for (const granularity of ['minute', 'hour', 'day']) {
+      this.addSql(`
+        create table usage_by_${granularity} (
+          organization_id text not null,
+          bucket timestamptz not null,
+          key_id text not null,
+          model text not null,
+          project text not null,
+          workload text not null,
+          request_count bigint not null,
+          error_count bigint not null,
+          input_tokens bigint not null,
+          cached_input_tokens bigint not null,
+          output_tokens bigint not null,
+          cost_pico numeric(38,0) not null,
+          primary key (organization_id, bucket, key_id, model, project, workload)
+        )`);
+      // For dashboards, which look at all organizations over a stretch of time.
+      this.addSql(`create index on usage_by_${granularity} (bucket)`);
+    }
+  }
+}
+
+class CreateKeyNames extends Migration {
+  override async up(): Promise<void> {
+    this.addSql(`
+      create table key_names (
+        key_id text primary key,
+        organization_id text not null,
+        name text not null
+      )`);
+  }
+}
+
+// The names are what the database remembers: never change one, never reorder, append at the end.
+export const MIGRATIONS: readonly MigrationObject[] = [
+  ...INTAKE_MIGRATIONS,
+  { name: 'metering-001-usage-records', class: CreateUsageRecords },
+  { name: 'metering-002-rollups', class: CreateRollups },
+  { name: 'metering-003-key-names', class: CreateKeyNames },
+];

@@ -1,0 +1,28 @@
+import type { EntityManager } from '@mikro-orm/postgresql';
+import type { Kysely } from 'kysely';
+
+/** A rollup; 64-bit counts and pico-USD come back as strings, times as PostgreSQL writes them. */
+export interface RollupTable {
+  organization_id: string;
+  bucket: string;
+  key_id: string;
+  model: string;
+  project: string;
+  workload: string;
+  request_count: string;
+  error_count: string;
+  input_tokens: string;
+  cached_input_tokens: string;
+  output_tokens: string;
+  cost_pico: string;
+}
+
+export interface Tables {
+  usage_by_minute: RollupTable;
+  usage_by_hour: RollupTable;
+  usage_by_day: RollupTable;
+  key_names: { key_id: string; organization_id: string; name: string };
+}
+
+/** Queries in the transaction of this entity manager, if it has one. */
+export const tablesOf = (em: EntityManager): Kysely<Tables> => em.getKysely<Tables>();

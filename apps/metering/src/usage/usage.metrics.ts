@@ -1,0 +1,38 @@
+import type { UsageBatch } from '@sluice/contracts/gateway';
+import { Counter, Gauge } from 'prom-client';
+import type { UsageDecision } from './usage.decider.js';
+
+const tokens = new Counter({
+  name: 'sluice_metering_tokens_total',
+  help: 'Tokens booked. For rates: a record that replaces another counts anew; the tables are exact.',
+  labelNames: ['model', 'direction'] as const,
+});
+const records = new Counter({ name: 'sluice_metering_records_total', help: 'Usage records taken from the stream.' });
+const duplicates = new Counter({
+  name: 'sluice_metering_duplicates_total',
+  help: 'Usage records that changed nothing: seen before, or less certain than what is known.',
+});
+const quarantined = new Counter({
+  name: 'sluice_metering_quarantined_total',
+  help: 'Usage records set aside, in table usage_quarantine.',
+  labelNames: ['reason'] as const,
+});
+const lag = new Gauge({
+  name: 'sluice_metering_lag_seconds',
+  help: 'Between the end of the newest request of the last batch and its booking.',
+});
+
+/** After the commit: a transaction that is rolled back has not happened. */
+export function countBatch(batch: UsageBatch, decision: UsageDecision, now: number): void {
+  records.inc(batch.records.length);
+  duplicates.inc(decision.duplicates);
+  for (const { reason } of decision.quarantined) quarantined.inc({ reason });
+  for (const c of decision.contributions) {
+    if (c.requests < 0n) continue;
+    tokens.inc({ model: c.model, direction: 'input' }, Number(c.inputTokens - c.cachedInputTokens));
+    tokens.inc({ model: c.model, direction: 'cached_input' }, Number(c.cachedInputTokens));
+    tokens.inc({ model: c.model, direction: 'output' }, Number(c.outputTokens));
+  }
+  const newest = Math.max(...batch.records.map((record) => Date.parse(record.endedAt)));
+  lag.set(Math.max(0, now - newest) / 1000);
+}

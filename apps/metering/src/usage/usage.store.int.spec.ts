@@ -1,0 +1,192 @@
+import { MikroORM } from '@mikro-orm/postgresql';
+import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
+import type { UsageBatch, UsageRecord } from '@sluice/contracts/gateway';
+import { migrate } from '@sluice/event-store';
+import { withBacking } from '@sluice/testing';
+import { Client } from 'pg';
+import { meteringDatabase } from '../database.js';
+import { UsageStore } from './usage.store.js';
+
+const backing = withBacking(['postgres']);
+
+const record = (change: Partial<UsageRecord> = {}): UsageRecord => ({
+  requestId: 'req-1',
+  attempt: 1,
+  seq: 0,
+  organizationId: 'org-1',
+  project: 'default',
+  workload: 'chat',
+  keyId: 'key-1',
+  model: 'sim/small',
+  endpoint: '/v1/chat/completions',
+  stream: false,
+  outcome: 'ok',
+  rank: 4,
+  estimated: false,
+  inputTokens: '100',
+  cachedInputTokens: '20',
+  outputTokens: '30',
+  priceVersion: 'p1',
+  prices: { input: '2', cachedInput: '1', output: '3' },
+  worker: 'w1',
+  startedAt: '2026-11-20T10:00:00.000Z',
+  endedAt: '2026-11-20T10:00:59.999Z',
+  ttftMs: 12.5,
+  ...change,
+});
+const many = (count: number, from = 0): UsageRecord[] =>
+  Array.from({ length: count }, (_, i) =>
+    record({
+      requestId: `req-${from + i}`,
+      seq: from + i,
+      keyId: `key-${(from + i) % 7}`,
+      model: `model-${(from + i) % 3}`,
+    }),
+  );
+const batch = (records: UsageRecord[], boot = 'boot-1'): UsageBatch => ({
+  boot,
+  from: records[0]!.seq,
+  to: records.at(-1)!.seq,
+  records,
+});
+
+let orm: MikroORM;
+let store: UsageStore;
+
+beforeEach(async () => {
+  const { url } = await backing.database('metering_usage');
+  const options = meteringDatabase(url);
+  await migrate(options);
+  orm = await MikroORM.init(options);
+  store = new UsageStore(orm.em);
+});
+afterEach(() => orm.close(true));
+
+const rows = (sql: string): Promise<Record<string, unknown>[]> => orm.em.fork().getConnection().execute(sql);
+const sums = async (granularity: string) =>
+  rows(`
+    select count(*)::int as rows, sum(request_count)::int as requests, sum(error_count)::int as errors,
+      sum(input_tokens)::int as input, sum(cached_input_tokens)::int as cached, sum(output_tokens)::int as output,
+      sum(cost_pico)::text as cost
+    from usage_by_${granularity} where request_count <> 0`);
+
+describe('UsageStore', () => {
+  it('books tokens, errors and cost per minute, hour and day', async () => {
+    await store.take(
+      batch([
+        record(),
+        record({ requestId: 'req-2', seq: 1, outcome: 'error', endedAt: '2026-11-20T10:01:00.000Z' }),
+        record({ requestId: 'req-3', seq: 2, endedAt: '2026-11-20T11:00:00.000Z' }),
+        record({ requestId: 'req-4', seq: 3, endedAt: '2026-11-21T00:00:00.000Z' }),
+      ]),
+    );
+    const all = { requests: 4, errors: 1, input: 400, cached: 80, output: 120, cost: String(4 * 270) };
+    expect(await sums('minute')).toEqual([{ rows: 4, ...all }]);
+    expect(await sums('hour')).toEqual([{ rows: 3, ...all }]);
+    expect(await sums('day')).toEqual([{ rows: 2, ...all }]);
+  });
+
+  it('counts a record once, however often and in whatever batches it comes', async () => {
+    await store.take(batch(many(10)));
+    await store.take(batch(many(10)));
+    await store.take(batch([...many(10).slice(3, 7), ...many(5, 10)]));
+    const { duplicates } = await store.take(batch(many(15).toReversed(), 'boot-2'));
+    expect(duplicates).toBe(15);
+    expect(await sums('day')).toEqual([expect.objectContaining({ requests: 15, output: 15 * 30 })]);
+    expect(await rows('select count(*)::int as n from usage_records')).toEqual([{ n: 15 }]);
+  });
+
+  it('replaces an estimate by the fact and books the difference, also where it is negative and in another minute', async () => {
+    const estimate = { rank: 2, estimated: true, outputTokens: '50', endedAt: '2026-11-20T10:00:59.9999Z' };
+    await store.take(batch([record(estimate)]));
+    await store.take(batch([record({ endedAt: '2026-11-20T10:01:00.5Z' }), record({ rank: 1, outputTokens: '1' })]));
+    expect(await rows('select bucket::text, output_tokens from usage_by_minute where request_count <> 0')).toEqual([
+      { bucket: expect.stringContaining('10:01:00'), output_tokens: '30' },
+    ]);
+    expect(await sums('day')).toEqual([expect.objectContaining({ requests: 1, output: 30, cost: '270' })]);
+    expect(await rows('select rank, estimated, output_tokens from usage_records')).toEqual([
+      { rank: 4, estimated: false, output_tokens: '30' },
+    ]);
+  });
+
+  it('sets a contradiction and an odd record aside, once, and loses nothing else of their batch', async () => {
+    await store.take(batch([record()]));
+    const odd = [
+      record({ outputTokens: '31' }),
+      record({ requestId: 'nul\0', seq: 1 }),
+      record({ requestId: 'huge', seq: 2, inputTokens: '9999999999999999999' }),
+      record({ requestId: 'long', seq: 3, model: 'm'.repeat(5_000) }),
+      record({ requestId: 'old', seq: 4, endedAt: '0001-01-01T00:00:00Z' }),
+    ];
+    for (let i = 0; i < 2; i++) await store.take(batch([...odd, record({ requestId: 'req-2', seq: 5 })]));
+    expect(await rows('select request_id, reason from usage_quarantine order by reason, request_id')).toEqual([
+      { request_id: 'req-1', reason: 'conflict' },
+      { request_id: 'old', reason: 'implausible_time' },
+      { request_id: 'huge', reason: 'too_many_tokens' },
+      { request_id: 'long', reason: 'unfit_name' },
+      { request_id: 'nul', reason: 'unfit_name' },
+    ]);
+    expect(await sums('day')).toEqual([expect.objectContaining({ requests: 2, output: 60 })]);
+    expect(await store.settledBelow('boot-1')).toBe(6);
+  });
+
+  it('settles exactly the records it took: a gap holds back what lies above it', async () => {
+    expect(await store.settledBelow('boot-1')).toBe(0);
+    await store.take(batch(many(5, 10)));
+    expect(await store.settledBelow('boot-1')).toBe(0);
+    await store.take({ ...batch(many(3)), to: 9 });
+    expect(await store.settledBelow('boot-1')).toBe(3);
+    await store.take(batch(many(7, 3)));
+    expect(await store.settledBelow('boot-1')).toBe(15);
+    expect(await store.settledBelow('boot-2')).toBe(0);
+    expect(await rows(`select ranges::text from usage_settled`)).toEqual([{ ranges: '{[0,15)}' }]);
+  });
+
+  describe('with rows that take their time, so that parallel takers are really in each other’s way', () => {
+    const slow = async (table: string) => {
+      await rows(`create function slow() returns trigger language plpgsql as
+        $$ begin perform pg_sleep(0.002); return new; end $$`);
+      await rows(`create trigger slow before insert or update on ${table} for each row execute function slow()`);
+    };
+    const ofKeys = (change: Partial<UsageRecord> = {}, prefix = 'req') =>
+      many(100).map((r) => ({ ...r, ...change, requestId: `${prefix}-${r.seq}`, keyId: `key-${r.seq}` }));
+
+    it('books the same requests once, without a deadlock, whatever the order of their records', async () => {
+      await slow('usage_records');
+      const estimates = ofKeys({ rank: 2, estimated: true, outputTokens: '99' });
+      const all = [ofKeys(), ofKeys().toReversed(), estimates, estimates.toReversed()];
+      await Promise.all(all.map((records) => store.take(batch(records))));
+      expect(await sums('day')).toEqual([
+        { rows: 100, requests: 100, errors: 0, input: 10_000, cached: 2_000, output: 3_000, cost: '27000' },
+      ]);
+    }, 60_000);
+
+    it('adds up other requests of the same keys, without a deadlock, whatever the order of their records', async () => {
+      await slow('usage_by_minute');
+      const all = [ofKeys({}, 'a'), ofKeys({}, 'b').toReversed(), ofKeys({}, 'c'), ofKeys({}, 'd').toReversed()];
+      await Promise.all(all.map((records) => store.take(batch(records))));
+      expect(await sums('day')).toEqual([expect.objectContaining({ rows: 100, requests: 400, output: 12_000 })]);
+    }, 60_000);
+  });
+
+  it('takes thousands of records with as many statements as a few', async () => {
+    const counted = async (records: UsageRecord[]) => {
+      const query = jest.spyOn(Client.prototype, 'query');
+      await store.take(batch(records));
+      const calls = query.mock.calls.length;
+      query.mockRestore();
+      return calls;
+    };
+    const few = await counted(many(3));
+    expect(few).toBeGreaterThan(5);
+    expect(await counted(many(5_000, 10_000))).toBeLessThanOrEqual(few);
+    expect(await sums('day')).toEqual([expect.objectContaining({ requests: 5_003 })]);
+  }, 60_000);
+
+  it('books nothing of a batch that fails: claims, sums and settled range come together or not at all', async () => {
+    await rows('alter table usage_settled add constraint never check (false)');
+    await expect(store.take(batch(many(3)))).rejects.toThrow();
+    expect(await rows('select count(*)::int as n from usage_records')).toEqual([{ n: 0 }]);
+    expect(await sums('minute')).toEqual([expect.objectContaining({ rows: 0 })]);
+  });
+});
