@@ -80,7 +80,7 @@ describe('the house stays tidy', () => {
       (file) =>
         /^(apps\/[^/]+|libs\/(primitives|contracts|event-sourcing))\/src\/.*\.ts$/.test(file) &&
         !isSpec(file) &&
-        !file.includes('/migrations/') &&
+        !/\/(migrations|testing)\//.test(file) &&
         roleOf(file) === undefined &&
         !SOURCES.includes(file),
     );
