@@ -170,10 +170,17 @@ export class OutboxRelay {
         this.#backlog = false;
         return true;
       }
-      const { found, published } = await this.#sweepBatch(graceMs);
+      const { leader, found, published } = await this.#sweepBatch(graceMs);
+      if (!leader) {
+        this.#backlog &&= await this.#hasRows(this.#options.graceMs);
+        return true;
+      }
       this.#options.onPublished(published, 'swept');
       if (found > 0 && published === 0) return false;
-      if (found < this.#options.batchSize) return true;
+      if (found < this.#options.batchSize) {
+        if (published === found) this.#backlog = false;
+        return true;
+      }
     }
     return true;
   }
@@ -186,13 +193,13 @@ export class OutboxRelay {
   }
 
   /** One transaction, so that the lock goes away with the connection, however that ends. */
-  async #sweepBatch(graceMs: number): Promise<{ found: number; published: number }> {
+  async #sweepBatch(graceMs: number): Promise<{ leader: boolean; found: number; published: number }> {
     return this.#em.fork().transactional(async (tx) => {
       const tables = tablesOf(tx);
       const { rows } = await sql<{
         leader: boolean;
       }>`select pg_try_advisory_xact_lock(${SWEEPER_LOCK}) as leader`.execute(tables);
-      if (!rows[0]?.leader) return { found: 0, published: 0 };
+      if (!rows[0]?.leader) return { leader: false, found: 0, published: 0 };
       const batch = await tables
         .selectFrom('outbox')
         .select(['id', 'message_id', 'subject', 'headers', 'payload'])
@@ -211,7 +218,7 @@ export class OutboxRelay {
         }));
       const acknowledged = await this.#publishAll(messages);
       await remove(tx, acknowledged);
-      return { found: messages.length, published: acknowledged.length };
+      return { leader: true, found: messages.length, published: acknowledged.length };
     });
   }
 
