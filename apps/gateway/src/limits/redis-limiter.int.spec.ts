@@ -1,0 +1,233 @@
+import { randomUUID } from 'node:crypto';
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { withBacking } from '@sluice/testing';
+import { Redis } from 'ioredis';
+import { register } from 'prom-client';
+import { RedisLimiter, type RedisLimiterOptions } from './redis-limiter.service.js';
+
+const backing = withBacking(['redis'], { own: true });
+
+/** Small, so that a test sees several windows go by. */
+const WINDOW_MS = 1_000;
+
+let made: RedisLimiter[] = [];
+let direct: Redis;
+let key: string;
+beforeEach(() => {
+  direct = new Redis(backing().redis.url);
+  direct.on('error', () => undefined);
+  key = randomUUID();
+});
+afterEach(() => {
+  for (const limiter of made) limiter.onApplicationShutdown();
+  made = [];
+  direct.disconnect();
+});
+
+function limiter(options: Partial<RedisLimiterOptions> = {}): RedisLimiter {
+  const one = new RedisLimiter({
+    url: backing().redis.url,
+    gateways: () => 1,
+    windowMs: WINDOW_MS,
+    // Far from the real 100 ms: a machine that is busy elsewhere must not look like a Redis that is away.
+    timeoutMs: 1_000,
+    ...options,
+  });
+  one.onModuleInit();
+  made.push(one);
+  return one;
+}
+
+/** A limiter that has been connected: its first decisions may come before the connection. */
+async function connected(options: Partial<RedisLimiterOptions> = {}): Promise<RedisLimiter> {
+  const one = limiter(options);
+  await answers(one);
+  return one;
+}
+
+const answers = (one: RedisLimiter) =>
+  eventually(async () => !(await one.admit(randomUUID(), 10, randomUUID())).degraded);
+
+const admit = (one: RedisLimiter, rpm: number, id: string = randomUUID()) => one.admit(key, rpm, id);
+
+const pause = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+async function eventually(condition: () => Promise<boolean>): Promise<void> {
+  for (let i = 0; i < 400; i++) {
+    if (await condition()) return;
+    await pause(25);
+  }
+  throw new Error('it did not come to be');
+}
+
+describe('with Redis', () => {
+  it('admits up to the limit and says what is left, then refuses with the time to wait', async () => {
+    const one = await connected({ windowMs: 60_000 });
+    expect(await admit(one, 3)).toEqual({ allowed: true, limit: 3, remaining: 2, resetMs: 0, degraded: false });
+    expect(await admit(one, 3)).toMatchObject({ allowed: true, remaining: 1 });
+    expect(await admit(one, 3)).toMatchObject({ allowed: true, remaining: 0 });
+    const refused = await admit(one, 3);
+    expect(refused).toMatchObject({ allowed: false, limit: 3, remaining: 0, degraded: false });
+    expect(refused.resetMs).toBeGreaterThan(50_000);
+    expect(refused.resetMs).toBeLessThanOrEqual(60_000);
+  });
+
+  it('fits again after exactly the time it told to wait', async () => {
+    const one = await connected();
+    await admit(one, 1);
+    const { resetMs } = await admit(one, 1);
+    await pause(resetMs + 5);
+    expect((await admit(one, 1)).allowed).toBe(true);
+  });
+
+  it('two gateways together never admit more than the limit in any window, whatever they send', async () => {
+    const limit = 20;
+    const gateways = [await connected(), await connected()];
+    const until = Date.now() + 3.5 * WINDOW_MS;
+    let sent = 0;
+    let refused = 0;
+    const senders = Array.from({ length: 6 }, async (_, i) => {
+      for (; Date.now() < until; await pause(Math.random() * 20)) {
+        sent++;
+        const id = randomUUID();
+        const decision = await admit(gateways[i % 2]!, limit, id);
+        expect(decision.degraded).toBe(false);
+        if (!decision.allowed) refused++;
+        // Its place in the log: the moment it was admitted by Redis' own clock, in microseconds.
+        else admittedAt.push(Number(await direct.zscore(`sluice:rpm:{${key}}`, id)));
+      }
+    });
+    const admittedAt: number[] = [];
+    await Promise.all(senders);
+
+    expect(refused).toBeGreaterThan(0);
+    admittedAt.sort((a, b) => a - b);
+    for (const [i, from] of admittedAt.entries()) {
+      const over = admittedAt[i + limit];
+      if (over !== undefined) expect(over - from).toBeGreaterThanOrEqual(WINDOW_MS * 1_000);
+    }
+    expect(admittedAt.length).toBe(sent - refused);
+    // It is a limit, not a wall: each window is used in full.
+    expect(admittedAt.length).toBeGreaterThanOrEqual(3 * limit);
+  }, 15_000);
+
+  it('a burst on two gateways at once gets the limit exactly', async () => {
+    const gateways = [await connected(), await connected()];
+    const decisions = await Promise.all(Array.from({ length: 200 }, (_, i) => admit(gateways[i % 2]!, 50)));
+    expect(decisions.filter(({ allowed }) => allowed)).toHaveLength(50);
+  });
+
+  it('a request that is sent again, here or at another gateway, is admitted and counted once', async () => {
+    const [one, two] = [await connected(), await connected()];
+    for (const again of [one, two, one]) {
+      expect(await admit(again, 1, 'r-1')).toMatchObject({ allowed: true, remaining: 0 });
+    }
+    expect((await admit(two, 1, 'r-2')).allowed).toBe(false);
+  });
+
+  it('keys do not share a limit', async () => {
+    const one = await connected();
+    await one.admit(`${key}-a`, 1, 'r');
+    expect((await one.admit(`${key}-b`, 1, 'r')).allowed).toBe(true);
+  });
+
+  it('a limit that was lowered holds at once, one that was raised too, and none admits none', async () => {
+    const one = await connected({ windowMs: 60_000 });
+    for (let i = 0; i < 5; i++) await admit(one, 5);
+    expect(await admit(one, 2)).toMatchObject({ allowed: false, remaining: 0, limit: 2 });
+    expect((await admit(one, 6)).allowed).toBe(true);
+    expect(await one.admit(`${key}-none`, 0, 'r')).toMatchObject({ allowed: false, remaining: 0, resetMs: 60_000 });
+  });
+
+  it('the log of a key is bounded by its limit and goes when nothing is admitted any more', async () => {
+    const one = await connected();
+    for (let i = 0; i < 50; i++) await admit(one, 5);
+    const name = `sluice:rpm:{${key}}`;
+    expect(await direct.zcard(name)).toBeLessThanOrEqual(5);
+    const ttl = await direct.pttl(name);
+    expect(ttl).toBeGreaterThan(0);
+    expect(ttl).toBeLessThanOrEqual(WINDOW_MS + 1_000);
+  });
+
+  it('a Redis whose scripts were flushed costs nothing', async () => {
+    const one = await connected();
+    await direct.script('FLUSH');
+    const decisions = await Promise.all(Array.from({ length: 20 }, () => admit(one, 10)));
+    expect(decisions.filter(({ allowed }) => allowed)).toHaveLength(10);
+    expect(decisions.every(({ degraded }) => !degraded)).toBe(true);
+  });
+
+  it('answers an error of Redis with its own judgement, never with an exception', async () => {
+    const one = await connected();
+    await direct.set(`sluice:rpm:{${key}}`, 'not a sorted set');
+    expect(await admit(one, 1)).toMatchObject({ allowed: true, degraded: true });
+    expect(await admit(one, 1)).toMatchObject({ allowed: false, degraded: true });
+  });
+});
+
+describe('without Redis', () => {
+  afterEach(async () => {
+    await backing().redis.start();
+  });
+
+  const gauge = async () =>
+    (await register.getSingleMetric('sluice_gateway_rate_limiter_degraded')!.get()).values[0]?.value;
+
+  it('each gateway enforces its share, says so, and goes back by itself', async () => {
+    const one = await connected({ gateways: () => 4 });
+    await backing().redis.stop();
+    const decisions = await Promise.all(Array.from({ length: 30 }, () => admit(one, 40)));
+    expect(decisions.filter(({ allowed }) => allowed)).toHaveLength(10);
+    expect(decisions.every(({ degraded, limit }) => degraded && limit === 10)).toBe(true);
+    expect(await gauge()).toBe(1);
+    await backing().redis.start();
+    await answers(one);
+    expect(await gauge()).toBe(0);
+  }, 30_000);
+
+  it('one gateway never exceeds a limit by Redis going away and coming back empty', async () => {
+    const one = await connected({ windowMs: 60_000 });
+    for (let i = 0; i < 6; i++) expect((await admit(one, 10)).allowed).toBe(true);
+    await backing().redis.stop();
+    const alone = await Promise.all(Array.from({ length: 10 }, () => admit(one, 10)));
+    expect(alone.filter(({ allowed }) => allowed)).toHaveLength(4);
+    await backing().redis.start();
+    direct.disconnect();
+    direct = new Redis(backing().redis.url);
+    await direct.flushall();
+    await answers(one);
+    const back = await Promise.all(Array.from({ length: 10 }, () => admit(one, 10)));
+    expect(back.filter(({ allowed }) => allowed)).toHaveLength(0);
+  }, 30_000);
+
+  it('a gateway that starts while Redis is away decides, and joins when it comes', async () => {
+    await backing().redis.stop();
+    const one = limiter();
+    expect(await admit(one, 1)).toMatchObject({ allowed: true, degraded: true });
+    expect(await admit(one, 1)).toMatchObject({ allowed: false, degraded: true });
+    await backing().redis.start();
+    await answers(one);
+  }, 30_000);
+
+  it('a Redis that hangs is waited for no longer than the timeout, and not by everybody', async () => {
+    const one = await connected({ timeoutMs: 100 });
+    // The connections stay, no command is answered: what a dead disk or a swapping machine does.
+    await direct.client('PAUSE', 1_500, 'ALL');
+    const from = performance.now();
+    const waits = await Promise.all(
+      Array.from({ length: 50 }, async () => {
+        const begun = performance.now();
+        const { degraded } = await admit(one, 1_000);
+        return { degraded, ms: performance.now() - begun };
+      }),
+    );
+    expect(waits.every(({ degraded }) => degraded)).toBe(true);
+    // All of them waited at the same time, for one timeout; the bound is generous for a busy machine.
+    expect(performance.now() - from).toBeLessThan(700);
+    const begun = performance.now();
+    for (let i = 0; i < 100; i++) await admit(one, 1_000);
+    // 100 timeouts in a row would be 10 s: the breaker is open.
+    expect(performance.now() - begun).toBeLessThan(1_000);
+    await answers(one);
+  }, 30_000);
+});
