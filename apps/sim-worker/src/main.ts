@@ -42,7 +42,7 @@ async function run(config: SimWorkerConfig): Promise<void> {
 
 function readConfig(): SimWorkerConfig {
   try {
-    return simWorkerConfig(process.env);
+    return simWorkerConfig();
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     process.stderr.write(`sim-worker: ${error.message}\n`);

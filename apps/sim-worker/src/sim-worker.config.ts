@@ -28,12 +28,12 @@ const schema = z.object({
   SLOTS: int(1, 10_000).default(32),
   /** Sequences that may wait for a slot; beyond: 429. */
   MAX_WAITING: int(0, 100_000).default(1_024),
-  PREFILL_TOKENS_PER_SECOND: positive.default(8_000),
+  PREFILL_TOKENS_PER_SECOND: positive.default(32_000),
   /** Added to every prefill. */
-  PREFILL_OVERHEAD_MS: milliseconds.default(30),
+  PREFILL_OVERHEAD_MS: milliseconds.default(10),
   /** A decoding step takes DECODE_MS + DECODE_MS_PER_SEQUENCE × sequences in the batch; each gets one token. */
-  DECODE_MS: milliseconds.default(20),
-  DECODE_MS_PER_SEQUENCE: milliseconds.default(0.3),
+  DECODE_MS: milliseconds.default(8),
+  DECODE_MS_PER_SEQUENCE: milliseconds.default(0.1),
 
   CACHE_BLOCK_TOKENS: int(1, 4_096).default(16),
   CACHE_CAPACITY_TOKENS: int(1, 100_000_000).default(320_000),
@@ -66,7 +66,7 @@ export class ConfigError extends Error {
 }
 
 /** All errors at once, by name and without the values, as a value may be a secret. */
-export function simWorkerConfig(env: Record<string, string | undefined>): SimWorkerConfig {
+export function simWorkerConfig(env: Record<string, string | undefined> = process.env): SimWorkerConfig {
   const result = schema.safeParse(env);
   if (result.success) return result.data;
   const lines = result.error.issues.map((issue) => `  ${issue.path.join('.')}: ${issue.message}`);

@@ -14,7 +14,7 @@ import { Heartbeat, type Publish } from './heartbeat/heartbeat.service.js';
 import { GenerationLog } from './log/generation-log.service.js';
 import { WorkerMetrics } from './metrics/worker-metrics.service.js';
 import { modelList } from './models/models.js';
-import { readJson } from './server/exchange.js';
+import { readJson } from './server/exchange.server.js';
 import { workerServer, type Handler } from './server/worker.server.js';
 import type { SimWorkerConfig } from './sim-worker.config.js';
 import { Engine } from './timing/engine.service.js';

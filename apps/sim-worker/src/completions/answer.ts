@@ -1,4 +1,4 @@
-import type { Exchange } from '../server/exchange.js';
+import type { Exchange } from '../server/exchange.server.js';
 import type { Dialect, Head } from './dialect.js';
 import type { Plan } from './plan.js';
 import type { GenerationRequest } from './request.js';

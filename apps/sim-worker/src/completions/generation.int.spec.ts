@@ -1,11 +1,14 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { countTokens } from 'gpt-tokenizer/encoding/o200k_base';
+import OpenAI from 'openai';
 import type { ChatCompletionChunk, ChatCompletionCreateParamsNonStreaming } from 'openai/resources';
 import { MODEL, SECRET, startWorker, type Harness } from '../testing/worker-harness.js';
 
 let sim: Harness;
+let client: OpenAI;
 beforeAll(async () => {
   sim = await startWorker({ MAX_MODEL_LEN: '4096' });
+  client = new OpenAI({ baseURL: `${sim.url}/v1`, apiKey: SECRET, maxRetries: 0, timeout: 10_000 });
 });
 afterAll(() => sim.stop());
 
@@ -28,7 +31,7 @@ async function chunksOf(stream: AsyncIterable<ChatCompletionChunk>): Promise<Cha
 describe('chat completions', () => {
   it('have exactly the tokens that were asked for, in the answer, the usage and the log', async () => {
     for (const n of [1, 2, 137]) {
-      const { data, response } = await sim.client.chat.completions
+      const { data, response } = await client.chat.completions
         .create(exact(n), { headers: { 'X-Request-Id': `whole-${n}.1` } })
         .withResponse();
       const content = data.choices[0]!.message.content!;
@@ -55,7 +58,7 @@ describe('chat completions', () => {
   });
 
   it('stream one chunk per token after one with the role, and running counts where they are wanted', async () => {
-    const stream = await sim.client.chat.completions.create({
+    const stream = await client.chat.completions.create({
       ...exact(25),
       stream: true,
       stream_options: { include_usage: true, continuous_usage_stats: true } as { include_usage: boolean },
@@ -85,14 +88,14 @@ describe('chat completions', () => {
   });
 
   it('say the same whole and streamed', async () => {
-    const whole = await sim.client.chat.completions.create(exact(40, 'twice'));
-    const chunks = await chunksOf(await sim.client.chat.completions.create({ ...exact(40, 'twice'), stream: true }));
+    const whole = await client.chat.completions.create(exact(40, 'twice'));
+    const chunks = await chunksOf(await client.chat.completions.create({ ...exact(40, 'twice'), stream: true }));
     const streamed = chunks.map((chunk) => chunk.choices[0]?.delta.content ?? '').join('');
     expect(streamed).toBe(whole.choices[0]!.message.content);
   });
 
   it('end by themselves where they may, the same every time', async () => {
-    const ask = () => sim.client.chat.completions.create({ model: MODEL, messages: [{ role: 'user', content: 'Hi' }] });
+    const ask = () => client.chat.completions.create({ model: MODEL, messages: [{ role: 'user', content: 'Hi' }] });
     const [one, two] = [await ask(), await ask()];
     expect(one.choices[0]!.finish_reason).toBe('stop');
     expect(countTokens(one.choices[0]!.message.content!)).toBe(one.usage!.completion_tokens);
@@ -101,24 +104,24 @@ describe('chat completions', () => {
 
   it('take max_completion_tokens before max_tokens', async () => {
     const body = { ...exact(9), max_completion_tokens: 5, min_tokens: 5 };
-    const answer = await sim.client.chat.completions.create(body);
+    const answer = await client.chat.completions.create(body);
     expect(answer.usage!.completion_tokens).toBe(5);
   });
 
   it('end at a stop string, whole and streamed, and count what they generated', async () => {
     const body = { ...exact(300, 'stop it'), min_tokens: 0, stop: ['.'] } as ChatCompletionCreateParamsNonStreaming;
-    const whole = await sim.client.chat.completions.create(body);
+    const whole = await client.chat.completions.create(body);
     const content = whole.choices[0]!.message.content!;
     expect(content).not.toContain('.');
     expect(whole.choices[0]).toMatchObject({ finish_reason: 'stop', stop_reason: '.' });
     expect(whole.usage!.completion_tokens).toBe(countTokens(content) + 1);
-    const chunks = await chunksOf(await sim.client.chat.completions.create({ ...body, stream: true }));
+    const chunks = await chunksOf(await client.chat.completions.create({ ...body, stream: true }));
     expect(chunks.map((chunk) => chunk.choices[0]?.delta.content ?? '').join('')).toBe(content);
     expect(chunks.at(-1)!.choices[0]!.finish_reason).toBe('stop');
   });
 
   it('count the text of each message by itself and nothing around it', async () => {
-    const answer = await sim.client.chat.completions.create({
+    const answer = await client.chat.completions.create({
       ...exact(1),
       messages: [
         { role: 'system', content: 'Be brief' },
@@ -136,14 +139,12 @@ describe('chat completions', () => {
   });
 
   it('give n different choices and count them all', async () => {
-    const answer = await sim.client.chat.completions.create({ ...exact(12, 'choose'), n: 3 });
+    const answer = await client.chat.completions.create({ ...exact(12, 'choose'), n: 3 });
     const texts = answer.choices.map((choice) => choice.message.content!);
     expect(new Set(texts).size).toBe(3);
     expect(texts.map((text) => countTokens(text))).toEqual([12, 12, 12]);
     expect(answer.usage!.completion_tokens).toBe(36);
-    const chunks = await chunksOf(
-      await sim.client.chat.completions.create({ ...exact(12, 'choose'), n: 3, stream: true }),
-    );
+    const chunks = await chunksOf(await client.chat.completions.create({ ...exact(12, 'choose'), n: 3, stream: true }));
     const streamed = ['', '', ''];
     for (const { choices } of chunks) for (const one of choices) streamed[one.index] += one.delta.content ?? '';
     expect(streamed).toEqual(texts);
@@ -152,10 +153,10 @@ describe('chat completions', () => {
   it('find the beginning of a conversation in the prefix cache', async () => {
     const system = 'You are a patient assistant who knows a great deal about rivers and fields. '.repeat(8);
     const messages = [{ role: 'user' as const, content: system }];
-    const first = await sim.client.chat.completions.create({ ...exact(64), messages });
+    const first = await client.chat.completions.create({ ...exact(64), messages });
     const answered = first.choices[0]!.message.content!;
     expect(first.usage!.prompt_tokens_details!.cached_tokens).toBe(0);
-    const second = await sim.client.chat.completions.create({
+    const second = await client.chat.completions.create({
       ...exact(5),
       messages: [...messages, { role: 'assistant', content: answered }, { role: 'user', content: 'And then?' }],
     });
@@ -163,31 +164,31 @@ describe('chat completions', () => {
     expect(second.usage!.prompt_tokens_details!.cached_tokens).toBe(Math.floor(known / 16) * 16);
     expect(sim.records().at(-1)!.cachedTokens).toBe(Math.floor(known / 16) * 16);
     const salted = { ...exact(5), messages, cache_salt: 'another organization' };
-    expect((await sim.client.chat.completions.create(salted)).usage!.prompt_tokens_details!.cached_tokens).toBe(0);
+    expect((await client.chat.completions.create(salted)).usage!.prompt_tokens_details!.cached_tokens).toBe(0);
   });
 });
 
 describe('text completions', () => {
   it('take a text, tokens, or several of them', async () => {
     const rest = { model: MODEL, max_tokens: 4, min_tokens: 4, ignore_eos: true };
-    const text = await sim.client.completions.create({ ...rest, prompt: 'Once upon a time' });
+    const text = await client.completions.create({ ...rest, prompt: 'Once upon a time' });
     expect(text.usage).toMatchObject({ prompt_tokens: countTokens('Once upon a time'), completion_tokens: 4 });
     expect(countTokens(text.choices[0]!.text)).toBe(4);
-    const tokens = await sim.client.completions.create({ ...rest, prompt: [13, 27, 91] });
+    const tokens = await client.completions.create({ ...rest, prompt: [13, 27, 91] });
     expect(tokens.usage!.prompt_tokens).toBe(3);
-    const many = await sim.client.completions.create({ ...rest, prompt: ['one', 'two'], n: 2 });
+    const many = await client.completions.create({ ...rest, prompt: ['one', 'two'], n: 2 });
     expect(many.choices.map((choice) => choice.index)).toEqual([0, 1, 2, 3]);
     expect(many.usage).toMatchObject({ prompt_tokens: 2, completion_tokens: 16 });
   });
 
   it('end after 16 tokens where nothing is said, and stream', async () => {
-    const stream = await sim.client.completions.create({
+    const stream = await client.completions.create({
       model: MODEL,
       prompt: 'Go on',
       ignore_eos: true,
       stream: true,
       stream_options: { include_usage: true },
-    } as Parameters<typeof sim.client.completions.create>[0] & { stream: true });
+    } as Parameters<typeof client.completions.create>[0] & { stream: true });
     let text = '';
     let usage;
     for await (const chunk of stream) {
@@ -246,7 +247,7 @@ describe('a request that cannot be served', () => {
     expect(error).toMatchObject({ code: 400, type: 'BadRequestError', param: 'input_tokens' });
     expect(error.message).toContain("This model's maximum context length is 4096 tokens.");
     expect(error.message).toContain('100 output tokens and your prompt contains at least 3997 input tokens');
-    expect((await sim.client.chat.completions.create(exact(100, words(3_996)))).usage!.total_tokens).toBe(4_096);
+    expect((await client.chat.completions.create(exact(100, words(3_996)))).usage!.total_tokens).toBe(4_096);
     const open = { model: MODEL, prompt: words(4_096) };
     expect(await bad(open, '/v1/completions')).toMatchObject({ code: 400 });
   });

@@ -5,7 +5,7 @@ import type { PrefixCache } from '../cache/prefix-cache.js';
 import type { FaultSwitch } from '../faults/faults.js';
 import type { GenerationLog } from '../log/generation-log.service.js';
 import type { WorkerMetrics } from '../metrics/worker-metrics.service.js';
-import type { Exchange } from '../server/exchange.js';
+import type { Exchange } from '../server/exchange.server.js';
 import { badRequest, Problem, unknownModel } from '../server/problem.js';
 import type { Engine } from '../timing/engine.service.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.service.js';

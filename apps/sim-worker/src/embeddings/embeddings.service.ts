@@ -2,7 +2,7 @@ import { rfc3339 } from '@sluice/primitives/clock';
 import { z } from 'zod';
 import { answerSeed } from '../completions/plan.js';
 import type { Machine } from '../completions/generation.service.js';
-import type { Exchange } from '../server/exchange.js';
+import type { Exchange } from '../server/exchange.server.js';
 import { badRequest, invalidBody, Problem, unknownModel } from '../server/problem.js';
 import type { EngineSequence } from '../timing/engine.service.js';
 import { VOCABULARY_SIZE } from '../tokenizer/tokenizer.service.js';

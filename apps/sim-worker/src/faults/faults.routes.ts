@@ -1,4 +1,4 @@
-import { readJson } from '../server/exchange.js';
+import { readJson } from '../server/exchange.server.js';
 import { invalidBody } from '../server/problem.js';
 import type { Routes } from '../server/worker.server.js';
 import { faultsSchema, NO_FAULTS, type FaultSwitch } from './faults.js';

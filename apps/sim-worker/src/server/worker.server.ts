@@ -1,7 +1,7 @@
 import { createServer, type Server } from 'node:http';
 import type { Logger } from 'pino';
 import { bearerOf } from './authorization.js';
-import { Exchange } from './exchange.js';
+import { Exchange } from './exchange.server.js';
 import { Problem } from './problem.js';
 
 /** Answers one request; what it throws becomes the answer. */

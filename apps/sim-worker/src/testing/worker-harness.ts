@@ -1,7 +1,6 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import OpenAI from 'openai';
 import { pino } from 'pino';
 import type { GenerationRecord } from '../log/generation-log.service.js';
 import { simWorkerConfig } from '../sim-worker.config.js';
@@ -13,7 +12,6 @@ export const MODEL = 'demo/small';
 export interface Harness {
   readonly worker: Worker;
   readonly url: string;
-  readonly client: OpenAI;
   readonly published: { subject: string; body: unknown }[];
   readonly crashes: { count: number };
   records(): GenerationRecord[];
@@ -68,7 +66,6 @@ export async function startWorker(env: Record<string, string> = {}): Promise<Har
   return {
     worker,
     url,
-    client: new OpenAI({ baseURL: `${url}/v1`, apiKey: SECRET, maxRetries: 0, timeout: 10_000 }),
     published,
     crashes,
     records,
