@@ -1,0 +1,125 @@
+import { EntityManager, MikroORM } from '@mikro-orm/postgresql';
+import type { DynamicModule, INestApplication } from '@nestjs/common';
+import { Inject, Injectable, Module } from '@nestjs/common';
+import type { OnApplicationShutdown, OnModuleInit } from '@nestjs/common';
+import { STREAMS } from '@sluice/contracts/subjects';
+import { connectOrm, OutboxRelay } from '@sluice/event-store';
+import { connect, connectConsumers, Messaging } from '@sluice/messaging';
+import { HealthRegistry, loggerFor } from '@sluice/service-kit';
+import { Gauge } from 'prom-client';
+import type { BillingConfig } from './billing.config.js';
+import { ChargesStore } from './charges/charges.store.js';
+import { SettledController } from './charges/settled.controller.js';
+import { UsageConsumer } from './charges/usage.consumer.js';
+import { CreditsController } from './credits/credits.controller.js';
+import { CreditsService } from './credits/credits.service.js';
+import { billingDatabase } from './database.js';
+import { LedgerController } from './ledger/ledger.controller.js';
+import { LedgerQueryService } from './ledger/ledger-query.service.js';
+import { NotThereYetController } from './not-there-yet.controller.js';
+import { OrganizationConsumer } from './organizations/organization.consumer.js';
+import { PriceFileService } from './prices/price-file.service.js';
+import { InternalPricesController, OperatorPricesController } from './prices/prices.controller.js';
+import { PricesStore } from './prices/prices.store.js';
+import { FundsController, StatusController } from './status/status.controller.js';
+import { StatusService } from './status/status.service.js';
+
+const CONFIG = Symbol('config');
+
+/** Starts and stops what has a life of its own, in order. */
+@Injectable()
+class Lifecycle implements OnModuleInit, OnApplicationShutdown {
+  constructor(
+    private readonly orm: MikroORM,
+    private readonly messaging: Messaging,
+    private readonly relay: OutboxRelay,
+    private readonly priceFile: PriceFileService,
+    @Inject(CONFIG) private readonly config: BillingConfig,
+    health: HealthRegistry,
+  ) {
+    // NATS is not part of readiness: prices, funds and credits go on without it, and events wait in the outbox.
+    health.ready('postgres', async () => {
+      if (!(await orm.isConnected())) throw new Error('not connected');
+    });
+    const log = loggerFor('messaging');
+    messaging.onStatus((status) => {
+      if (status.type === 'error') log.warn({ err: status.error }, 'messaging');
+      else log.info(`NATS ${status.type}`);
+      if (status.type !== 'connected') return;
+      relay.nudge();
+      const ours = STREAMS.filter(({ name }) => name === 'EVT_BILLING');
+      void messaging.verifyStreams(ours).catch((err: unknown) => log.error({ err }, 'streams'));
+    });
+    new Gauge({
+      name: 'outbox_oldest_seconds',
+      help: 'Age of the oldest message that the broker has not acknowledged',
+      async collect() {
+        this.set((await relay.stats().catch(() => ({ oldestAgeMs: 0 }))).oldestAgeMs / 1000);
+      },
+    });
+  }
+
+  async onModuleInit(): Promise<void> {
+    const onRetry = (err: unknown) => loggerFor('postgres').warn({ err }, 'waiting for the database');
+    await connectOrm(this.orm, { onRetry });
+    if (this.config.PRICES_FILE !== undefined) await this.priceFile.load(this.config.PRICES_FILE);
+    this.relay.start();
+  }
+
+  async onApplicationShutdown(): Promise<void> {
+    await this.relay.stop();
+    await this.messaging.close();
+    await this.orm.close(true);
+  }
+}
+
+/** The composition root of billing. */
+@Module({})
+export class BillingModule {
+  static async with(config: BillingConfig): Promise<DynamicModule> {
+    const orm = await MikroORM.init(billingDatabase(config.DATABASE_URL));
+    const em = orm.em as EntityManager;
+    const messaging = connect({ url: config.NATS_URL, name: 'billing' });
+    const relay = new OutboxRelay({
+      em,
+      publish: async ({ id, subject, payload, headers }) => {
+        await messaging.publish(subject, payload, { id, headers });
+      },
+      onError: (err) => loggerFor('outbox').debug({ err }, 'a message waits in the outbox'),
+    });
+    return {
+      module: BillingModule,
+      controllers: [
+        UsageConsumer,
+        OrganizationConsumer,
+        SettledController,
+        InternalPricesController,
+        OperatorPricesController,
+        FundsController,
+        StatusController,
+        CreditsController,
+        LedgerController,
+        NotThereYetController,
+      ],
+      providers: [
+        { provide: CONFIG, useValue: config },
+        { provide: MikroORM, useValue: orm },
+        { provide: EntityManager, useValue: em },
+        { provide: Messaging, useValue: messaging },
+        { provide: OutboxRelay, useValue: relay },
+        PricesStore,
+        PriceFileService,
+        ChargesStore,
+        CreditsService,
+        StatusService,
+        LedgerQueryService,
+        Lifecycle,
+      ],
+    };
+  }
+}
+
+/** Binds the `@EventPattern` handlers to their durable consumers. */
+export const consume = (app: INestApplication): void => {
+  connectConsumers(app, { messaging: app.get(Messaging) });
+};

@@ -1,0 +1,85 @@
+import type { EntityManager } from '@mikro-orm/postgresql';
+import { unnest } from '@sluice/event-store';
+import { assert } from '@sluice/primitives/assert';
+import { rfc3339 } from '@sluice/primitives/clock';
+import type { PicoUsd } from '@sluice/primitives/money';
+import { sql } from 'kysely';
+import { tablesOf } from '../tables.js';
+import { ACCOUNTS, type Account, type LedgerTransaction } from './ledger.js';
+
+/** The accounts of some organizations, locked until the end of the transaction. */
+export class LockedAccounts {
+  private readonly ids: ReadonlyMap<string, string>;
+  /** What each organization can spend, pico-USD. */
+  readonly available: ReadonlyMap<string, PicoUsd>;
+
+  constructor(rows: readonly { id: string; organization_id: string; name: string; balance: string }[]) {
+    this.ids = new Map(rows.map((row) => [`${row.name} ${row.organization_id}`, row.id]));
+    const available = rows.filter((row) => row.name === ('available' satisfies Account));
+    this.available = new Map(available.map((row) => [row.organization_id, BigInt(row.balance)]));
+  }
+
+  id(organizationId: string, account: Account): string {
+    const id = this.ids.get(`${account} ${organizationId}`);
+    assert(id !== undefined, `account ${account} is locked before it is moved`);
+    return id;
+  }
+}
+
+/**
+ * Locks the accounts of organizations, making them where an organization is new. Whoever moves money comes here first,
+ * and everybody locks in the same order: parallel batches wait for each other, and never in a circle. New accounts are
+ * made before the first lock is taken: a row that nobody else sees yet can't close a circle either.
+ */
+export async function lockAccounts(em: EntityManager, organizationIds: Iterable<string>): Promise<LockedAccounts> {
+  const organizations = [...new Set(organizationIds)].sort();
+  await sql`
+    insert into ledger_accounts (organization_id, name)
+    select o, n from unnest(${organizations}::text[]) with ordinality as os (o, i)
+      cross join unnest(${[...ACCOUNTS]}::text[]) with ordinality as ns (n, j)
+    where not exists (select from ledger_accounts a where a.organization_id = o and a.name = n)
+    order by i, j on conflict do nothing
+  `.execute(tablesOf(em));
+  const { rows } = await sql<{ id: string; organization_id: string; name: string; balance: string }>`
+    select id, organization_id, name, balance from ledger_accounts
+    where organization_id = any(${organizations}::text[]) order by organization_id, name for no key update
+  `.execute(tablesOf(em));
+  return new LockedAccounts(rows);
+}
+
+/**
+ * Appends transactions; their accounts are locked. A transaction without entries moves nothing and is not written.
+ * @throws on a used idempotency key: whoever calls this has looked before, under the lock
+ */
+export async function append(
+  em: EntityManager,
+  accounts: LockedAccounts,
+  transactions: readonly LedgerTransaction[],
+): Promise<void> {
+  const moving = transactions.filter(({ entries }) => entries.length > 0);
+  if (moving.length === 0) return;
+  const heads = unnest(moving, {
+    id: ['uuid', (t) => t.id],
+    idempotency_key: ['text', (t) => t.idempotencyKey],
+    payload_hash: ['text', (t) => t.payloadHash],
+    kind: ['text', (t) => t.kind],
+    organization_id: ['text', (t) => t.organizationId],
+    request_id: ['text', (t) => t.requestId],
+    description: ['text', (t) => t.description],
+    created_at: ['timestamptz', (t) => rfc3339(t.createdAt)],
+  });
+  await sql`insert into ledger_transactions (${heads.names}) ${heads.rows}`.execute(tablesOf(em));
+  const flat = moving.flatMap((t) =>
+    t.entries.map(({ account, amount }) => ({
+      transaction: t.id,
+      account: accounts.id(t.organizationId, account),
+      amount,
+    })),
+  );
+  const entries = unnest(flat, {
+    transaction_id: ['uuid', (e) => e.transaction],
+    account_id: ['bigint', (e) => e.account],
+    amount: ['numeric', (e) => e.amount],
+  });
+  await sql`insert into ledger_entries (${entries.names}) ${entries.rows}`.execute(tablesOf(em));
+}

@@ -1,0 +1,14 @@
+import type { MigrationObject } from '@mikro-orm/core';
+import { INTAKE_MIGRATIONS, MESSAGING_MIGRATIONS } from '@sluice/event-store';
+import { CreateCharges } from './charges.js';
+import { CreateLedger } from './ledger.js';
+import { CreatePrices } from './prices.js';
+
+// The names are what the database remembers: never change one, never reorder, append at the end.
+export const MIGRATIONS: readonly MigrationObject[] = [
+  ...MESSAGING_MIGRATIONS,
+  ...INTAKE_MIGRATIONS,
+  { name: 'billing-001-prices', class: CreatePrices },
+  { name: 'billing-002-ledger', class: CreateLedger },
+  { name: 'billing-003-charges', class: CreateCharges },
+];

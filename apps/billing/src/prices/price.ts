@@ -1,0 +1,18 @@
+import { priceSchema } from '@sluice/contracts/billing';
+import { z } from 'zod';
+
+const fields = {
+  model: z
+    .string()
+    .min(1)
+    .max(128)
+    .regex(/^[^\0]*$/),
+  /** pico-USD per token, which is micro-USD per million tokens: `"150000"` is 0.15 USD per million. */
+  prices: z.strictObject(priceSchema.shape.prices.shape),
+};
+
+/** Body of `POST /api/operator/prices`; without `effectiveFrom` the price is in force at once. */
+export const setPriceSchema = z.strictObject({ ...fields, effectiveFrom: z.iso.datetime({ offset: true }).optional() });
+
+/** The price list of an installation. */
+export const priceFileSchema = z.strictObject({ prices: z.array(z.strictObject(fields)).max(10_000) });

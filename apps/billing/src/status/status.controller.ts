@@ -1,0 +1,43 @@
+import { Controller, Get, Param } from '@nestjs/common';
+import type { Actor } from '@sluice/contracts/actor';
+import { fundsResponseSchema } from '@sluice/contracts/billing';
+import { systemClock } from '@sluice/primitives/clock';
+import { formatUsd } from '@sluice/primitives/money';
+import { AllowServices, ManagementActor, ok } from '@sluice/service-kit';
+import { StatusService } from './status.service.js';
+import { requireWholeOrganization } from './whole-organization.js';
+
+@Controller('api/billing/status')
+@AllowServices('gateway')
+export class StatusController {
+  constructor(private readonly status: StatusService) {}
+
+  /** Nothing is held yet, so everything is available; held amounts come with leases. */
+  @Get()
+  async read(@ManagementActor() actor: Actor) {
+    const organizationId = requireWholeOrganization(actor);
+    const available = await this.status.available(organizationId);
+    const spent = await this.status.spentInMonth(organizationId, systemClock.now());
+    return ok({
+      balance: formatUsd(available),
+      available: formatUsd(available),
+      held: formatUsd(0n),
+      currency: 'USD',
+      spentThisMonth: formatUsd(spent),
+      lowBalanceThreshold: null,
+      autoRecharge: null,
+      subscriptions: [],
+    });
+  }
+}
+
+@Controller('internal/funds')
+@AllowServices('gateway', 'auth')
+export class FundsController {
+  constructor(private readonly status: StatusService) {}
+
+  @Get(':organizationId')
+  async funds(@Param('organizationId') organizationId: string) {
+    return fundsResponseSchema.parse({ available: String(await this.status.available(organizationId)) });
+  }
+}
