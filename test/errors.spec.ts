@@ -8,11 +8,17 @@ const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8');
 const table = [
   '| code | status | meaning | remedy |',
   '|---|---|---|---|',
-  ...Object.entries(ERRORS).map(([code, { status, message, remedy }]) => `| \`${code}\` | ${status} | ${message} | ${remedy} |`),
+  ...Object.entries(ERRORS).map(
+    ([code, { status, message, remedy }]) => `| \`${code}\` | ${status} | ${message} | ${remedy} |`,
+  ),
 ].join('\n');
 
 describe('the error catalogue', () => {
   it('is what the README says', () => {
-    expect(readme.slice(readme.indexOf('<!-- errors -->') + '<!-- errors -->'.length, readme.indexOf('<!-- /errors -->')).trim()).toBe(table);
+    expect(
+      readme
+        .slice(readme.indexOf('<!-- errors -->') + '<!-- errors -->'.length, readme.indexOf('<!-- /errors -->'))
+        .trim(),
+    ).toBe(table);
   });
 });

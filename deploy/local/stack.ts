@@ -59,7 +59,9 @@ export interface Stack {
 /** The whole of Sluice on this machine: backing services, five services as five processes, simulated workers. */
 export async function startStack(options: StackOptions): Promise<Stack> {
   const { dir, say, step = (_name, work) => work() } = options;
-  mkdirSync(dir, { recursive: true, mode: 0o700 });
+  // Others may pass through, not look in: PostgreSQL runs as another user. What is secret is 0600.
+  mkdirSync(dir, { recursive: true, mode: 0o711 });
+  mkdirSync(join(dir, 'workers'), { recursive: true, mode: 0o700 });
   const secrets = await keptSecrets(join(dir, 'secrets.json'));
   const running: Supervised[] = [];
   let backing: Backing | undefined;

@@ -24,7 +24,7 @@ export const HEARTBEAT_GONE_MS = 5_000;
 
 /** Headers between gateway and router, and from the router back. */
 export const ROUTER_HEADERS = {
-  /** The model the worker is asked for; the router places by it without reading the body. */
+  /** The model the worker is asked for, percent-encoded; the router places by it without reading the body. */
   model: 'x-sluice-model',
   workload: 'x-sluice-workload',
   /** Milliseconds the whole request may still take. */

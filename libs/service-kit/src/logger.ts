@@ -46,6 +46,7 @@ export class NestLogger implements LoggerService {
     // Nest hands the context over as the last parameter, a stack before it.
     const context = typeof rest.at(-1) === 'string' ? (rest.at(-1) as string) : undefined;
     if (message instanceof Error) root[level]({ part: context, err: message }, message.message);
+    else if (typeof message === 'object' && message !== null) root[level]({ part: context, ...message });
     else root[level]({ part: context }, String(message));
   }
 }

@@ -80,7 +80,7 @@ export class Relay {
       const upstream = await this.send(order, abort.signal);
       exchange.answered(systemClock.monotonic());
       exchange.worker = header(upstream, ROUTER_HEADERS.worker) ?? null;
-      exchange.attempt = Number(header(upstream, ROUTER_HEADERS.attempt) ?? 1);
+      exchange.attempt = attemptOf(upstream);
       if (upstream.statusCode >= 400) return await this.passError(order, upstream);
       // A process that was stopped while it waited delivers nothing on a key that was revoked meanwhile.
       while (!this.admission.holds(order.digest)) await this.admission.prove(order.digest);
@@ -253,6 +253,12 @@ async function readAll(upstream: Dispatcher.ResponseData, limit: number): Promis
 function header(upstream: Dispatcher.ResponseData, name: string): string | undefined {
   const value = upstream.headers[name];
   return Array.isArray(value) ? value[0] : value;
+}
+
+/** From 1; a refusal of the router before any attempt says 0 or nothing. */
+function attemptOf(upstream: Dispatcher.ResponseData): number {
+  const attempt = Number(header(upstream, ROUTER_HEADERS.attempt));
+  return Number.isSafeInteger(attempt) && attempt >= 1 ? attempt : 1;
 }
 
 function answerHeaders(reply: FastifyReply, upstream: Dispatcher.ResponseData): Record<string, string> {

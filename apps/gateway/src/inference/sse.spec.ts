@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { EventSplitter, MAX_EVENT_BYTES, readWorkerEvent, SseError } from './sse.js';
 
 const chunk = (fields: string) => Buffer.from(`data: {"id":"c","object":"chat.completion.chunk",${fields}}\n\n`);

@@ -34,12 +34,21 @@ export function readErrand(
 ): Errand {
   const requestId = one(headers['x-request-id']) ?? ownId;
   if (!/^[\w.:-]{1,128}$/.test(requestId)) throw wrong('x-request-id');
-  const model = one(headers[ROUTER_HEADERS.model]);
-  if (model === undefined || model.length > 256) throw wrong(ROUTER_HEADERS.model);
+  const model = decoded(one(headers[ROUTER_HEADERS.model]));
+  if (model === undefined || model === '' || model.length > 256) throw wrong(ROUTER_HEADERS.model);
   const text = one(headers[ROUTER_HEADERS.deadlineMs]);
   if (text !== undefined && !/^[1-9]\d{0,9}$/.test(text)) throw wrong(ROUTER_HEADERS.deadlineMs);
   const deadlineMs = Math.min(text === undefined ? deadline.defaultMs : Number(text), deadline.maxMs);
   return { requestId, model, deadlineMs };
+}
+
+/** Model ids may hold what a header may not: they come percent-encoded. */
+function decoded(text: string | undefined): string | undefined {
+  try {
+    return text === undefined ? undefined : decodeURIComponent(text);
+  } catch {
+    return undefined;
+  }
 }
 
 /** What a worker gets: the errand's own id and attempt, its own secret, and nothing the client authenticated with. */
