@@ -81,7 +81,7 @@ export class RedisLimiter implements RateLimiter, OnModuleInit, OnApplicationShu
       enableAutoPipelining: true,
       // Without a connection the answer is "no" at once: a queue would be waited for, and sent late.
       enableOfflineQueue: false,
-
+      commandTimeout: timeout,
       connectTimeout: 1_000,
       socketTimeout: SOCKET_TIMEOUT_MS,
       maxRetriesPerRequest: 0,
