@@ -55,6 +55,10 @@ export function become(node, args, env) {
       last.set(signal, now);
     });
   }
+  // Under `npm`, which passes SIGTERM on but cannot pass on a SIGKILL: its end is then seen here.
+  const parent = process.ppid;
+  const watch = () => process.ppid !== parent && child.kill('SIGTERM');
+  if (process.env.npm_lifecycle_event !== undefined) setInterval(watch, 500).unref();
   return new Promise((resolve, reject) => {
     child.once('error', reject);
     child.once('exit', (code, signal) => resolve(code ?? 128 + constants.signals[signal]));
