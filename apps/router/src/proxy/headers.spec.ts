@@ -18,7 +18,12 @@ describe('the errand', () => {
     expect(errand({ 'x-sluice-deadline-ms': '999999' }).deadlineMs).toBe(5_000);
   });
 
+  it('a model id may hold what a header may not: it comes percent-encoded', () => {
+    expect(errand({ 'x-sluice-model': 'org%2Fmod%C3%A8le' }).model).toBe('org/modèle');
+  });
+
   it.each([
+    [{ 'x-sluice-model': '%E0%A4%A' }, 'x-sluice-model'],
     [{ 'x-request-id': 'a b' }, 'x-request-id'],
     [{ 'x-request-id': 'x'.repeat(129) }, 'x-request-id'],
     [{ 'x-sluice-model': '' }, 'x-sluice-model'],

@@ -1,7 +1,7 @@
 import { Injectable, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import { workerHeartbeatSchema, type WorkerHeartbeat } from '@sluice/contracts/router';
 import { HEARTBEATS, heartbeatSubject } from '@sluice/contracts/subjects';
-import { connect, type CoreMessage, type Messaging } from '@sluice/messaging';
+import { connect, type CoreMessage, type Messaging, type MessagingStatus } from '@sluice/messaging';
 import { loggerFor } from '@sluice/service-kit';
 import { heartbeats } from '../router.metrics.js';
 import type { WorkersService } from './workers.service.js';
@@ -17,6 +17,7 @@ const MAX_BYTES = 64 * 1024;
 export class HeartbeatsConsumer implements OnModuleInit, OnApplicationShutdown {
   private readonly log = loggerFor('heartbeats');
   private messaging: Messaging | undefined;
+  private away = false;
 
   constructor(
     private readonly url: string,
@@ -27,16 +28,24 @@ export class HeartbeatsConsumer implements OnModuleInit, OnApplicationShutdown {
     this.messaging = connect({
       url: this.url,
       name: 'router',
-      onStatus: (status) => {
-        if (status.type === 'error') this.log.warn({ error: status.error.message }, 'NATS');
-        else this.log.info(`NATS ${status.type}`);
-      },
+      onStatus: (status) => this.say(status),
     });
     this.messaging.subscribeCore(HEARTBEATS, (message) => heartbeats.inc({ result: this.take(message) }));
   }
 
   async onApplicationShutdown(): Promise<void> {
     await this.messaging?.close();
+  }
+
+  /** A server that is away makes an error with every attempt at it: one line says it. */
+  private say(status: MessagingStatus): void {
+    if (status.type !== 'error') {
+      this.away = false;
+      this.log.info(`NATS ${status.type}`);
+    } else if (!this.away) {
+      this.away = true;
+      this.log.warn({ reason: status.error.message }, 'NATS');
+    }
   }
 
   private take({ subject, data }: CoreMessage): string {
