@@ -3,7 +3,14 @@ import { jetstreamManager, type JetStreamManager } from '@nats-io/jetstream';
 import { connect as connectNats, type NatsConnection } from '@nats-io/transport-node';
 import type { StreamDefinition } from '@sluice/contracts/subjects';
 import { withBacking } from '@sluice/testing';
-import { connect, type FeedMessage, type FeedReset, type LossReason, type Messaging, type OrderedConsumerOptions } from './index.js';
+import {
+  connect,
+  type FeedMessage,
+  type FeedReset,
+  type LossReason,
+  type Messaging,
+  type OrderedConsumerOptions,
+} from './index.js';
 import { parseServerAddress } from './server-address.js';
 import { until } from './until.fixture.js';
 
@@ -60,7 +67,13 @@ beforeAll(async () => {
   publisher = connect({ url: nats.url, name: 'publisher' });
   await Promise.all([follower.whenConnected(5_000), publisher.whenConnected(5_000)]);
   const { servers, user, password } = parseServerAddress(nats.url);
-  admin = await connectNats({ servers: [...servers], user: user!, pass: password!, maxReconnectAttempts: -1, reconnectTimeWait: 100 });
+  admin = await connectNats({
+    servers: [...servers],
+    user: user!,
+    pass: password!,
+    maxReconnectAttempts: -1,
+    reconnectTimeWait: 100,
+  });
   manager = await jetstreamManager(admin);
 });
 beforeEach(async () => {

@@ -8,8 +8,11 @@ export interface ServerAddress {
 /** Reads `nats://user:password@host:port[,host:port…]`; the client library does not take credentials from a URL. */
 export function parseServerAddress(url: string): ServerAddress {
   const [first = '', ...others] = url.split(',').map((part) => part.trim());
-  const parsed = new URL(first.includes('://') ? first : `nats://${first}`);
-  if (!/^(nats|tls):$/.test(parsed.protocol) || parsed.hostname === '') throw new Error('not the URL of a NATS server');
+  // The error of `new URL` carries its input, password and all.
+  const parsed = URL.parse(first.includes('://') ? first : `nats://${first}`);
+  if (!parsed || !/^(nats|tls):$/.test(parsed.protocol) || parsed.hostname === '') {
+    throw new Error('not the URL of a NATS server');
+  }
   const servers = [parsed.host, ...others.map((part) => part.replace(/^\w+:\/\//, '').replace(/^.*@/, ''))];
   return {
     servers,
