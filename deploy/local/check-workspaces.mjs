@@ -49,7 +49,7 @@ function imports(paths) {
 }
 const code = (folder) => files.filter((file) => file.startsWith(`${folder}/`) && /\.(ts|mts|mjs|js)$/.test(file));
 const ours = (names) => [...names].filter((name) => name.startsWith('@sluice/'));
-const isTest = (file) => file.endsWith('.spec.ts');
+const isTest = (file) => /\.(spec|fixture)\.ts$/.test(file) || /^[^/]+\/[^/]+\/src\/testing\//.test(file);
 
 function checkProject(folder, appNames) {
   const { name, dependencies = {}, devDependencies = {} } = json(`${folder}/package.json`);

@@ -27,7 +27,7 @@ export async function prepare({ build = true } = {}) {
   try {
     if (!isInstalled()) await step('installing packages (npm ci)', install);
     const node = node24();
-    const env = { ...process.env, PATH: [binaries, withoutBinaries()].join(delimiter) };
+    const env = { ...process.env, PATH: [binaries, withoutBinaries()].join(delimiter), NX_TUI: 'false' };
     if (build)
       await step('building', () =>
         capture('nx', ['run-many', '-t', 'build'], {

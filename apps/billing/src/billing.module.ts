@@ -16,7 +16,6 @@ import { CreditsService } from './credits/credits.service.js';
 import { billingDatabase } from './database.js';
 import { LedgerController } from './ledger/ledger.controller.js';
 import { LedgerQueryService } from './ledger/ledger-query.service.js';
-import { NotThereYetController } from './not-there-yet.controller.js';
 import { OrganizationConsumer } from './organizations/organization.consumer.js';
 import { PriceFileService } from './prices/price-file.service.js';
 import { InternalPricesController, OperatorPricesController } from './prices/prices.controller.js';
@@ -99,7 +98,6 @@ export class BillingModule {
         StatusController,
         CreditsController,
         LedgerController,
-        NotThereYetController,
       ],
       providers: [
         { provide: CONFIG, useValue: config },

@@ -4,6 +4,15 @@ import { pino, type Logger } from 'pino';
 /** Fields that are never written, wherever a log call puts them. */
 const REDACTED = ['authorization', 'apiKey', 'secret', 'password', 'token', '["x-api-key"]', '["api-key"]'];
 
+/** Parts of Nest that tell every start what the code says anyway. */
+const NOISE: ReadonlySet<string> = new Set([
+  'NestFactory',
+  'InstanceLoader',
+  'RoutesResolver',
+  'RouterExplorer',
+  'NestApplication',
+]);
+
 let root: Logger = pino({ level: 'silent' });
 
 export function startLogger(service: string, level: string): void {
@@ -45,6 +54,7 @@ export class NestLogger implements LoggerService {
   private write(level: 'info' | 'error' | 'warn' | 'debug' | 'fatal', message: unknown, rest: unknown[]) {
     // Nest hands the context over as the last parameter, a stack before it.
     const context = typeof rest.at(-1) === 'string' ? (rest.at(-1) as string) : undefined;
+    if (level === 'info' && NOISE.has(context ?? '')) return;
     if (message instanceof Error) root[level]({ part: context, err: message }, message.message);
     else if (typeof message === 'object' && message !== null) root[level]({ part: context, ...message });
     else root[level]({ part: context }, String(message));
