@@ -17,6 +17,8 @@ const isSpec = (file: string): boolean => file.endsWith('.spec.ts');
 
 const words = (text: string): string[] => text.trim().split(/\s+/);
 
+const isTestCode = (file: string): boolean => /\.(spec|fixture)\.ts$/.test(file) || file.includes('/src/testing/');
+
 const TOP_LEVEL = words(`
   apps libs deploy test docs .ci .github
   README.md DECISIONS.md CONTRIBUTING.md CHANGELOG.md LICENSE
@@ -79,8 +81,8 @@ describe('the house stays tidy', () => {
     const pure = files.filter(
       (file) =>
         /^(apps\/[^/]+|libs\/(primitives|contracts|event-sourcing))\/src\/.*\.ts$/.test(file) &&
-        !isSpec(file) &&
-        !/\/(migrations|testing)\//.test(file) &&
+        !isTestCode(file) &&
+        !file.includes('/migrations/') &&
         roleOf(file) === undefined &&
         !SOURCES.includes(file),
     );
@@ -95,7 +97,7 @@ describe('the house stays tidy', () => {
 
   it('configuration has one door per service: only *.config.ts reads process.env', () => {
     const readers = files.filter(
-      (file) => /^apps\/[^/]+\/src\/.*\.ts$/.test(file) && !file.endsWith('.config.ts') && !isSpec(file),
+      (file) => /^apps\/[^/]+\/src\/.*\.ts$/.test(file) && !file.endsWith('.config.ts') && !isTestCode(file),
     );
     expect(readers.filter((file) => /\bprocess\.env\b/.test(withoutComments(read(file))))).toEqual([]);
   });
