@@ -16,7 +16,7 @@ const BROKEN = {
   'apps/gateway/src/nats.ts': "export * from '@nats-io/jetstream';",
   'apps/gateway/src/test-code.ts': "export * from '../../../libs/testing/src/upwards.js';",
   'apps/gateway/src/dev-dependency.ts': "export * from 'fast-check';",
-  'apps/gateway/src/undeclared.ts': "export * from 'nx';",
+  'apps/gateway/src/undeclared.ts': "export * from 'semver';",
   'apps/gateway/src/misspelt.ts': "export * from './nowhere.js';",
   'apps/gateway/src/cycle.ts': "export * from './cycle-back.js';",
   'apps/gateway/src/cycle-back.ts': "export * from './cycle.js';",
