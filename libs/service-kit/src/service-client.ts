@@ -26,7 +26,7 @@ const RESET_MS = 1_000;
  */
 export class ServiceClient {
   private readonly pool: Pool;
-  private readonly breaker: CircuitBreaker<[ServiceCall], unknown>;
+  private readonly breaker: CircuitBreaker<[ServiceCall]>;
 
   constructor(
     private readonly service: ServiceName,

@@ -20,7 +20,7 @@ beforeAll(async () => {
     publicKeys.keys.push({ ...(await exportJWK(pair.publicKey)), kid: name, alg: 'EdDSA' });
   }
 });
-const tokensOf = (name: ServiceName) => new ServiceTokens(name, privateKeys[name]!, publicKeys as never);
+const tokensOf = (name: ServiceName) => new ServiceTokens(name, privateKeys[name], publicKeys);
 const refused = expect.objectContaining({ code: 'invalid_api_key' });
 
 describe('ServiceTokens', () => {

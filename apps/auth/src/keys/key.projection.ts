@@ -14,7 +14,7 @@ export function projectKey(row: Key | undefined, event: KeyEvent, version: numbe
         version,
         revokedAt: null,
         revokeReason: null,
-      } as Key;
+      };
     }
     case 'KeyRevoked':
       if (!row) return row;

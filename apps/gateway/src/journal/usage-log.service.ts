@@ -5,8 +5,7 @@ import { Injectable } from '@nestjs/common';
 import type { OnApplicationShutdown, OnModuleInit } from '@nestjs/common';
 import { settledResponseSchema } from '@sluice/contracts/gateway';
 import { rfc3339, systemClock } from '@sluice/primitives/clock';
-import { HealthRegistry, loggerFor, type ServiceClient } from '@sluice/service-kit';
-import { Gauge } from 'prom-client';
+import { gauge, HealthRegistry, loggerFor, type ServiceClient } from '@sluice/service-kit';
 import { emptyState, endLine, readLine, recordOfLost } from './entry.js';
 import { Journal } from './journal.service.js';
 import {
@@ -50,14 +49,7 @@ export class UsageLog implements OnModuleInit, OnApplicationShutdown {
   ) {
     this.journal = new Journal(join(options.root, options.boot), options.segmentBytes);
     health.ready('journal', () => this.journal.check());
-    const journal = this.journal;
-    new Gauge({
-      name: 'gateway_requests_open',
-      help: 'Requests with an OPEN and no END in the journal',
-      collect() {
-        this.set(journal.opened);
-      },
-    });
+    gauge('gateway_requests_open', 'Requests with an OPEN and no END in the journal', () => this.journal.opened);
   }
 
   async onModuleInit(): Promise<void> {

@@ -4,8 +4,8 @@ import type { OnApplicationShutdown, OnModuleInit } from '@nestjs/common';
 import { lookupResponseSchema, type Credential, type KeyInvalidation } from '@sluice/contracts/auth';
 import { Rejected } from '@sluice/contracts/errors';
 import { systemClock } from '@sluice/primitives/clock';
-import type { ServiceClient } from '@sluice/service-kit';
-import { Counter, Gauge } from 'prom-client';
+import { gauge, type ServiceClient } from '@sluice/service-kit';
+import { Counter } from 'prom-client';
 import { KeyProjection } from './key-projection.js';
 import type { Membership } from './membership.service.js';
 
@@ -34,20 +34,12 @@ export class Keys implements OnModuleInit, OnApplicationShutdown {
     private readonly membership: Membership,
     private readonly auth: ServiceClient,
   ) {
-    new Gauge({
-      name: 'gateway_keys_cached',
-      help: 'Keys in the projection',
-      collect() {
-        this.set(projection.size);
-      },
-    });
-    new Gauge({
-      name: 'gateway_feed_lease_seconds',
-      help: 'Seconds that the feed lease still holds',
-      collect() {
-        this.set(projection.leaseLeft(systemClock.monotonic()) / 1000);
-      },
-    });
+    gauge('gateway_keys_cached', 'Keys in the projection', () => projection.size);
+    gauge(
+      'gateway_feed_lease_seconds',
+      'Seconds that the feed lease still holds',
+      () => projection.leaseLeft(systemClock.monotonic()) / 1000,
+    );
     // A process that registers anew was given up by auth: what it knows may be old.
     membership.whenRenewed(() => projection.stoppedFollowing());
   }

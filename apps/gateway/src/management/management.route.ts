@@ -132,7 +132,7 @@ export class ManagementRoute {
     try {
       const { statusCode, headers, body } = await this.pools.get(service)!.request({
         ...order,
-        method: order.method as 'GET',
+        method: order.method,
         signal: AbortSignal.timeout(TIMEOUT_MS),
       });
       const bytes = Buffer.from(await body.arrayBuffer());
