@@ -19,6 +19,10 @@ describe('errors on their way out', () => {
     [{ statusCode: 418 }, 'invalid_request'],
     [{ statusCode: 503 }, 'unavailable'],
     [undefined, 'internal_error'],
+    [{ code: '57P01', message: 'terminating connection' }, 'unavailable'],
+    [{ code: '23505', message: 'duplicate key' }, 'internal_error'],
+    [new Error('failed', { cause: { code: 'ECONNREFUSED' } }), 'unavailable'],
+    [new Error('Connection terminated unexpectedly'), 'unavailable'],
   ])('take the frameworks refusal %j as %s', (error, code) => {
     expect(toRejected(error).code).toBe(code);
   });

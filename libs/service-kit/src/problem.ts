@@ -14,16 +14,17 @@ const BY_STATUS: Readonly<Record<number, ErrorCode>> = {
 };
 
 /** PostgreSQL's classes 08 (connection), 53 (resources), 57P (shutdown), and what the network says. */
-const AWAY_CODE = /^(08|53|57P)|^(ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|EAI_AGAIN)/;
+const AWAY_CODE =
+  /^(08|53|57P)|^(ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|EAI_AGAIN)/;
 /** The database driver's own, which have no code. */
 const AWAY_MESSAGE = /^(Connection terminated|timeout exceeded when trying to connect|Query read timeout)/;
 
 /** Whether a server behind us is away for the moment: nothing is wrong with the request, and it may go better soon. */
-function isAway(error: unknown): boolean {
+function isAway(error: unknown, depth = 0): boolean {
   const { code, message, cause } = (error ?? {}) as { code?: unknown; message?: unknown; cause?: unknown };
   if (typeof code === 'string' && AWAY_CODE.test(code)) return true;
   if (typeof message === 'string' && AWAY_MESSAGE.test(message)) return true;
-  return cause !== undefined && isAway(cause);
+  return cause !== undefined && depth < 5 && isAway(cause, depth + 1);
 }
 
 /** Any thrown thing as a refusal of the catalogue; what nobody foresaw is `internal_error` and says nothing of itself. */
