@@ -20,7 +20,11 @@ export interface BillingDatabase {
 export async function billingDatabaseOf(database: FreshDatabase): Promise<BillingDatabase> {
   const role = `billing_${randomBytes(6).toString('hex')}`;
   const password = randomBytes(12).toString('hex');
-  const superuser = new Client({ connectionString: database.url, connectionTimeoutMillis: 5_000, query_timeout: 5_000 });
+  const superuser = new Client({
+    connectionString: database.url,
+    connectionTimeoutMillis: 5_000,
+    query_timeout: 5_000,
+  });
   await superuser.connect();
   try {
     await superuser.query(`create role ${role} login password '${password}'`);

@@ -308,13 +308,6 @@ describe('GET /api/usage', () => {
     const itself = await app.get(ServiceTokens).headerFor('metering');
     expect((await fetch(url, { headers: { authorization: itself } })).status).toBe(403);
   });
-
-  it.each(['/api/usage/export', '/api/usage/completeness', '/api/keys/key-1/usage'])(
-    'says of %s that it is not there yet',
-    async (path) => {
-      expect(await get(path)).toMatchObject({ status: 501, body: { error: { code: 'not_implemented' } } });
-    },
-  );
 });
 
 it('keeps the rollups readable for dashboards under their plain names', async () => {

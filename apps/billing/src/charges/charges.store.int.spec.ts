@@ -16,7 +16,11 @@ let version: string;
 beforeEach(async () => {
   database = await billingDatabaseOf(await backing.database('billing_charges'));
   const prices = new PricesStore(database.em);
-  const command = { model: 'sim/small', prices: { input: 2n, cachedInput: 1n, output: 3n }, source: 'operator' } as const;
+  const command = {
+    model: 'sim/small',
+    prices: { input: 2n, cachedInput: 1n, output: 3n },
+    source: 'operator',
+  } as const;
   version = (await prices.set(command, 'test')).price.version;
   store = new ChargesStore(database.em, prices);
   await database.rows(`insert into organizations select 'org-' || i, 'Org', now() from generate_series(0, 9) i`);
@@ -25,7 +29,11 @@ afterEach(() => database.close());
 
 /** Pico-USD: small enough to be spent in a test. */
 const credit = async (organizationId: string, amount: bigint) =>
-  new CreditsService(database.em).grant({ organizationId, amount, reason: 'test' }, `${organizationId}-${amount}`, 'test');
+  new CreditsService(database.em).grant(
+    { organizationId, amount, reason: 'test' },
+    `${organizationId}-${amount}`,
+    'test',
+  );
 
 /** Costs 80·2 + 20·1 + 30·3 = 270 pico-USD. */
 const record = (change: Partial<UsageRecord> = {}): UsageRecord => ({
@@ -114,9 +122,9 @@ describe('ChargesStore', () => {
     expect((await balances())['revenue:usage']).toBe(570);
     await store.take(batch([record({ rank: 3, outputTokens: '0', endedAt: '2026-12-01T00:00:00Z' }), record()]));
     expect((await balances())['revenue:usage']).toBe(270);
-    expect(await database.rows('select month::text, charged_pico from spend_by_month where charged_pico <> 0')).toEqual([
-      { month: '2026-11-01', charged_pico: '270' },
-    ]);
+    expect(await database.rows('select month::text, charged_pico from spend_by_month where charged_pico <> 0')).toEqual(
+      [{ month: '2026-11-01', charged_pico: '270' }],
+    );
     expect(await one('select count(*)::int as n from charges')).toEqual({ n: 1 });
     await audit();
   });
@@ -134,8 +142,13 @@ describe('ChargesStore', () => {
   });
 
   it('keeps a row but no transaction of a request that cost nothing', async () => {
-    await store.take(batch([record({ outcome: 'error', inputTokens: '0', cachedInputTokens: '0', outputTokens: '0' })]));
-    expect(await one('select cost_pico, transaction_id from charges')).toEqual({ cost_pico: '0', transaction_id: null });
+    await store.take(
+      batch([record({ outcome: 'error', inputTokens: '0', cachedInputTokens: '0', outputTokens: '0' })]),
+    );
+    expect(await one('select cost_pico, transaction_id from charges')).toEqual({
+      cost_pico: '0',
+      transaction_id: null,
+    });
     expect(await one('select count(*)::int as n from ledger_transactions')).toEqual({ n: 0 });
   });
 
@@ -165,7 +178,9 @@ describe('ChargesStore', () => {
   it('charges a version that it did not know before as soon as it is there', async () => {
     const later = record({ requestId: 'r', priceVersion: 'later' });
     await store.take(batch([later]));
-    await database.rows(`insert into prices values ('later', 'sim/small', 2, 1, 3, now() + interval '1 day', 'operator')`);
+    await database.rows(
+      `insert into prices values ('later', 'sim/small', 2, 1, 3, now() + interval '1 day', 'operator')`,
+    );
     await store.take(batch([later]));
     expect((await balances())['revenue:usage']).toBe(270);
   });
