@@ -41,7 +41,7 @@ export async function billingDatabaseOf(database: FreshDatabase): Promise<Billin
   const orm = await MikroORM.init(options);
   return {
     url: url.href,
-    em: orm.em as EntityManager,
+    em: orm.em,
     rows: <Row>(sql: string) => orm.em.fork().getConnection().execute<Row[]>(sql),
     close: () => orm.close(true),
   };

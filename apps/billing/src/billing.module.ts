@@ -6,7 +6,7 @@ import { STREAMS } from '@sluice/contracts/subjects';
 import { connectOrm, OutboxRelay } from '@sluice/event-store';
 import { connect, connectConsumers, Messaging } from '@sluice/messaging';
 import { HealthRegistry, loggerFor } from '@sluice/service-kit';
-import { Gauge } from 'prom-client';
+import { Gauge, register } from 'prom-client';
 import type { BillingConfig } from './billing.config.js';
 import { ChargesStore } from './charges/charges.store.js';
 import { SettledController } from './charges/settled.controller.js';
@@ -49,13 +49,15 @@ class Lifecycle implements OnModuleInit, OnApplicationShutdown {
       const ours = STREAMS.filter(({ name }) => name === 'EVT_BILLING');
       void messaging.verifyStreams(ours).catch((err: unknown) => log.error({ err }, 'streams'));
     });
-    new Gauge({
+    const age = new Gauge({
       name: 'outbox_oldest_seconds',
       help: 'Age of the oldest message that the broker has not acknowledged',
+      registers: [],
       async collect() {
         this.set((await relay.stats().catch(() => ({ oldestAgeMs: 0 }))).oldestAgeMs / 1000);
       },
     });
+    register.registerMetric(age);
   }
 
   async onModuleInit(): Promise<void> {
