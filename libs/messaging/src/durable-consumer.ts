@@ -26,7 +26,10 @@ export interface ConsumerBinding {
   readonly durable: string;
   /** Messages handled at the same time by this process; 1 keeps their order as long as none fails. @default 1 */
   readonly concurrency?: number;
-  /** Milliseconds without a sign of life after which the server delivers again. @default 30_000 */
+  /**
+   * Milliseconds without a sign of life after which the server delivers again: how long a message waits
+   * whose process was killed. A handler that takes longer is kept alive. @default 10_000
+   */
   readonly ackWaitMs?: number;
   /**
    * Deliveries after which a message goes to the dead letters. `Infinity` where it must wait for as long as a database is
@@ -79,7 +82,7 @@ export class DurableConsumer {
     this.#messaging = messaging;
     this.#settings = {
       concurrency: 1,
-      ackWaitMs: 30_000,
+      ackWaitMs: 10_000,
       maxDeliveries: 10,
       backoffMs: { min: 250, max: 60_000 },
       handlerTimeoutMs: 120_000,

@@ -1,3 +1,5 @@
+// `<string>` picks the overload whose handlers have a typed context.
+/* oxlint-disable typescript/no-unnecessary-type-arguments */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { jetstreamManager, type JetStreamManager } from '@nats-io/jetstream';
 import { connect as connectNats, type NatsConnection } from '@nats-io/transport-node';

@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { jetstreamManager, type JetStreamManager } from '@nats-io/jetstream';
 import { connect as connectNats, type NatsConnection } from '@nats-io/transport-node';
-import type { StreamDefinition } from '@sluice/contracts/subjects';
+import { KEYFEED, STREAMS, type StreamDefinition } from '@sluice/contracts/subjects';
 import { withBacking } from '@sluice/testing';
 import {
   connect,
@@ -178,6 +178,19 @@ describe('the ordered consumer', () => {
     await until(() => feed.consumer.generation === 1);
     await publish('a');
     await until(() => feed.messages.length === 1);
+  });
+
+  it('makes a stream of the contracts again when it is gone', async () => {
+    const resets: FeedReset[] = [];
+    open.push(
+      follower.orderedConsumer(KEYFEED, { filter: 'keyfeed.>', onMessage: () => {}, onReset: (r) => resets.push(r) }),
+    );
+    await until(() => resets.length === 1);
+    await publisher.verifyStreams(STREAMS.filter(({ name }) => name === KEYFEED));
+    await manager.streams.delete(KEYFEED);
+    await until(() => resets.length === 2);
+    expect(resets[1]).toMatchObject({ regression: true });
+    await manager.streams.delete(KEYFEED);
   });
 
   it('does not trust itself after a handler threw', async () => {

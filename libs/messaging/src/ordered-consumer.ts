@@ -1,9 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AckPolicy, DeliverPolicy, ReplayPolicy, type ConsumerConfig, type JetStreamManager } from '@nats-io/jetstream';
 import { nanos, type Msg, type NatsConnection } from '@nats-io/transport-node';
+import { STREAMS } from '@sluice/contracts/subjects';
 import { backoff } from './backoff.js';
 import { parseDeliveryInfo, type DeliveryInfo } from './delivery-info.js';
 import type { Link } from './link.js';
+import { isStreamNotFound, provisionStreams } from './provision.js';
 
 const HEARTBEAT_MS = 500;
 const TICK_MS = 250;
@@ -98,11 +100,24 @@ export class OrderedConsumer {
         if (!signal.aborted) this.#guarded(() => this.#options.onLost?.(lost));
       } catch (error) {
         failures += 1;
-        if (this.#link.connected && !signal.aborted) this.#link.report(error);
+        if (this.#link.connected && !signal.aborted) {
+          this.#link.report(error);
+          if (isStreamNotFound(error)) await this.#makeStream();
+        }
       }
       // At once after a loss; with back-off while the stream or its leader is not there.
       const pause = failures === 0 ? 0 : backoff(failures, 50, 1_000, Math.random());
       await sleep(pause, undefined, { signal }).catch(() => {});
+    }
+  }
+
+  /** A stream of the contracts that is gone is made again; any other is waited for. */
+  async #makeStream(): Promise<void> {
+    const definitions = STREAMS.filter(({ name }) => name === this.stream);
+    try {
+      await provisionStreams(this.#link, definitions, { createOnly: true, timeoutMs: 10_000 });
+    } catch (error) {
+      this.#link.report(error);
     }
   }
 

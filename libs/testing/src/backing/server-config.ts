@@ -22,11 +22,12 @@ export interface NatsConfig {
   readonly more: string | undefined;
 }
 
+/** A limit of its own, as the server's is a part of the free disk, and the streams of the contracts reserve 22 GiB. */
 export const natsConfig = ({ listen, monitor, storeDir, password, more }: NatsConfig): string => `
 server_name: sluice
 listen: "${listen}"
 http: "${monitor}"
-jetstream { store_dir: "${storeDir}" }
+jetstream { store_dir: "${storeDir}", max_file_store: 1TB }
 ${more === undefined ? `authorization { user: ${NATS_USER}, password: "${password}" }` : readFileSync(more, 'utf8')}
 `;
 

@@ -1,0 +1,209 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { AckPolicy, jetstream, jetstreamManager } from '@nats-io/jetstream';
+import { connect as connectNats, type NatsConnection } from '@nats-io/transport-node';
+import { connect, type Messaging } from '@sluice/messaging';
+import { withBacking } from '@sluice/testing';
+
+const USERS = ['admin', 'auth', 'gateway', 'metering', 'billing', 'router', 'worker', 'team'] as const;
+type User = (typeof USERS)[number];
+const passwordOf = (user: User): string => `0-password-of-${user}`;
+
+const folder = mkdtempSync(join(tmpdir(), 'sluice-nats-'));
+const natsConfig = join(folder, 'nats.conf');
+const variables = USERS.map((user) => `NATS_${user.toUpperCase()}_PASSWORD: "${passwordOf(user)}"\n`).join('');
+writeFileSync(natsConfig, variables + readFileSync(new URL('sluice.conf', import.meta.url), 'utf8'));
+const backing = withBacking(['nats'], { natsConfig });
+
+const as = new Map<User, Messaging>();
+const raw = new Map<User, NatsConnection>();
+const refusals = new Map<User, string[]>();
+
+beforeAll(async () => {
+  const { host, port } = backing().nats;
+  for (const user of USERS) {
+    const said: string[] = [];
+    refusals.set(user, said);
+    const messaging = connect({
+      url: `nats://${user}:${passwordOf(user)}@${host}:${port}`,
+      name: user,
+      onStatus: (status) => status.type === 'error' && said.push(status.error.message),
+    });
+    as.set(user, messaging);
+    await messaging.whenConnected(5_000);
+    raw.set(
+      user,
+      await connectNats({ servers: `${host}:${port}`, user, pass: passwordOf(user), inboxPrefix: `_INBOX.${user}` }),
+    );
+  }
+  await as.get('admin')!.provision();
+  const manager = await jetstreamManager(raw.get('admin')!);
+  await manager.consumers.add('EVT_AUTH', {
+    durable_name: 'team-key-revoked',
+    filter_subject: 'evt.auth.key.revoked.v1.>',
+    ack_policy: AckPolicy.Explicit,
+  });
+}, 300_000);
+afterAll(async () => {
+  await Promise.all([...as.values(), ...raw.values()].map((connection) => connection.close()));
+  rmSync(folder, { recursive: true, force: true });
+});
+
+let ids = 0;
+const publish = (user: User, subject: string) =>
+  as.get(user)!.publish(subject, {}, { id: `permission-${(ids += 1)}`, timeoutMs: 2_000 });
+const manager = (user: User) => jetstreamManager(raw.get(user)!, { checkAPI: false, timeout: 2_000 });
+const REFUSED = /permissions violation/i;
+
+describe('the users of NATS', () => {
+  const own: [User, string][] = [
+    ['auth', 'evt.auth.key.revoked.v1.org.key'],
+    ['auth', 'keyfeed.key.k1'],
+    ['gateway', 'keyfeed.barrier.b1'],
+    ['gateway', 'usage.v1.0'],
+    ['metering', 'evt.metering.usage.counted.v1.org.x'],
+    ['metering', 'dlq.USAGE.metering-usage'],
+    ['billing', 'evt.billing.credit.granted.v1.org.x'],
+    ['billing', 'dlq.EVT_AUTH.billing-organizations'],
+  ];
+  it.each(own)('lets %s publish %s', async (user, subject) => {
+    await expect(publish(user, subject)).resolves.toMatchObject({ duplicate: false });
+  });
+
+  const subjects: [string, User[]][] = [
+    ['evt.auth.key.revoked.v1.org.key', ['auth']],
+    ['evt.billing.credit.granted.v1.org.x', ['billing']],
+    ['evt.metering.usage.counted.v1.org.x', ['metering']],
+    ['keyfeed.key.k1', ['auth']],
+    ['keyfeed.barrier.b1', ['gateway']],
+    ['usage.v1.0', ['gateway']],
+    ['dlq.USAGE.metering-usage', ['metering']],
+    ['$JS.API.STREAM.DELETE.EVT_AUTH', ['admin']],
+    ['$JS.API.STREAM.PURGE.USAGE', ['admin']],
+    ['$JS.API.STREAM.UPDATE.KEYFEED', ['admin']],
+    ['$JS.API.CONSUMER.DELETE.USAGE.billing-usage', ['admin']],
+    ['$JS.API.CONSUMER.MSG.NEXT.USAGE.billing-usage', ['admin', 'billing']],
+    ['$JS.API.CONSUMER.CREATE.USAGE.billing-usage.usage.v1.0', ['admin', 'billing']],
+    ['$JS.API.CONSUMER.CREATE.EVT_AUTH', ['admin']],
+    ['$JS.ACK.USAGE.billing-usage.1.1.1.1.1', ['admin', 'billing']],
+    ['$JS.API.CONSUMER.CREATE.KEYFEED', ['admin', 'gateway']],
+    ['$JS.API.STREAM.CREATE.OTHER', ['admin']],
+  ];
+  const forbidden = subjects.flatMap(([subject, allowed]) =>
+    USERS.filter((user) => !allowed.includes(user)).map((user): [User, string] => [user, subject]),
+  );
+  it.each(forbidden)('refuses %s to publish %s', async (user, subject) => {
+    await expect(raw.get(user)!.request(subject, '', { timeout: 2_000 })).rejects.toThrow(REFUSED);
+  });
+
+  const foreign: [User, string][] = [
+    ['gateway', '_INBOX.auth.>'],
+    ['gateway', 'evt.>'],
+    ['gateway', '>'],
+    ['auth', 'usage.v1.*'],
+    ['metering', 'usage.v1.*'],
+    ['billing', '_INBOX.*.*'],
+    ['router', 'evt.>'],
+    ['worker', 'workers.v1.heartbeat.*'],
+    ['team', 'evt.auth.>'],
+    ['team', 'keyfeed.>'],
+    ['team', '_INBOX.auth.>'],
+  ];
+  it.each(foreign)('refuses %s to listen to %s', async (user, subject) => {
+    const refused = Promise.withResolvers<Error>();
+    raw.get(user)!.subscribe(subject, {
+      callback: (error) => {
+        if (error) refused.resolve(error);
+      },
+    });
+    await raw.get(user)!.flush();
+    expect((await refused.promise).message).toMatch(REFUSED);
+  });
+
+  it('brings a heartbeat from a worker to the router, and lets nobody else send one', async () => {
+    const heard: string[] = [];
+    const { promise, resolve } = Promise.withResolvers<void>();
+    as.get('router')!.subscribeCore('workers.v1.heartbeat.*', ({ subject }) => {
+      heard.push(subject);
+      if (subject.endsWith('.w1')) resolve();
+    });
+    await raw.get('router')!.flush();
+    await new Promise((done) => setTimeout(done, 50));
+    as.get('gateway')!.publishCore('workers.v1.heartbeat.w0', '{}');
+    await raw.get('gateway')!.flush();
+    as.get('worker')!.publishCore('workers.v1.heartbeat.w1', '{}');
+    await promise;
+    expect(heard).toEqual(['workers.v1.heartbeat.w1']);
+    expect(refusals.get('gateway')!.join()).toMatch(REFUSED);
+  });
+
+  it('lets the gateway follow the key feed', async () => {
+    const seen = Promise.withResolvers<string>();
+    const consumer = as.get('gateway')!.orderedConsumer('KEYFEED', {
+      filter: 'keyfeed.>',
+      onReset: () => void publish('auth', 'keyfeed.key.followed'),
+      onMessage: ({ subject }) => seen.resolve(subject),
+    });
+    expect(await seen.promise).toBe('keyfeed.key.followed');
+    consumer.close();
+  });
+
+  const durables: [User, string, string, string][] = [
+    ['metering', 'USAGE', 'metering-usage', 'usage.v1.>'],
+    ['metering', 'EVT_AUTH', 'metering-keys', 'evt.auth.key.issued.v1.>'],
+    ['billing', 'USAGE', 'billing-usage', 'usage.v1.>'],
+    ['billing', 'EVT_AUTH', 'billing-organizations', 'evt.auth.organization.created.v1.>'],
+  ];
+  it.each(durables)('lets %s make and read its consumer on %s, %s', async (user, stream, durable, filter) => {
+    const info = await (
+      await manager(user)
+    ).consumers.add(stream, { durable_name: durable, filter_subject: filter, ack_policy: AckPolicy.Explicit });
+    const consumer = jetstream(raw.get(user)!).consumers.getConsumerFromInfo(info);
+    const message = await consumer.next({ expires: 1_000 });
+    message?.ack();
+  });
+
+  it('lets services make a stream that is gone, and verify what they live on', async () => {
+    const admin = await manager('admin');
+    await admin.streams.delete('KEYFEED');
+    const { STREAMS } = await import('@sluice/contracts/subjects');
+    const streams = STREAMS.filter(({ name }) => name === 'KEYFEED');
+    await as.get('gateway')!.provision(streams, { createOnly: true });
+    await as.get('auth')!.verifyStreams(streams);
+  });
+
+  it('lets a team fetch and acknowledge from its own consumer, with the default inboxes of its client', async () => {
+    const { host, port } = backing().nats;
+    const plain = await connectNats({ servers: `${host}:${port}`, user: 'team', pass: passwordOf('team') });
+    try {
+      await publish('auth', 'evt.auth.key.revoked.v1.org.for-team');
+      const consumer = await jetstream(plain).consumers.get('EVT_AUTH', 'team-key-revoked');
+      const message = await consumer.next({ expires: 2_000 });
+      expect(message?.subject).toMatch(/^evt\.auth\.key\.revoked\.v1\./);
+      expect(await message?.ackAck()).toBe(true);
+    } finally {
+      await plain.close();
+    }
+  });
+
+  it("does not show a team what is answered to others, though it listens to all that its client's inboxes could be", async () => {
+    const overheard: string[] = [];
+    const team = raw.get('team')!;
+    team.subscribe('_INBOX.>', { callback: (_error, { subject }) => void overheard.push(subject) });
+    await team.flush();
+    await publish('auth', 'evt.auth.key.revoked.v1.org.private');
+    await team.request('$JS.API.CONSUMER.INFO.EVT_AUTH.team-key-revoked', '', { timeout: 2_000 });
+    await team.flush();
+    expect(overheard.length).toBeGreaterThan(0);
+    expect(overheard.filter((subject) => !subject.startsWith('_INBOX.team.'))).toEqual([]);
+  });
+
+  it('lets no wrong password in', async () => {
+    const { host, port } = backing().nats;
+    await expect(
+      connectNats({ servers: `${host}:${port}`, user: 'auth', pass: passwordOf('gateway') }),
+    ).rejects.toThrow(/authorization violation/i);
+  });
+});
