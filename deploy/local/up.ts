@@ -13,7 +13,7 @@ const PORT = 8787;
 const USAGE = `npm start [-- options]
   --fresh        drop the data of earlier runs first
   --dir DIR      where data, logs and secrets are (default .sluice)
-  --port N       of the gateway (default ${PORT}, a free one where that is taken)
+  --port N       of the gateway (default ${PORT}, a free one where that is taken; 0: a free one)
   --help`;
 
 const { values } = parseArgs({
@@ -47,7 +47,14 @@ async function main(): Promise<void> {
     for (const name of OURS) rmSync(join(dir, name), { recursive: true, force: true });
   }
   const started = performance.now();
-  stack = await startStack({ dir, keep: true, prefer: 'local', port: Number(values.port), say, step });
+  stack = await startStack({
+    dir,
+    keep: true,
+    prefer: 'local',
+    ...(values.port === '0' ? {} : { port: Number(values.port) }),
+    say,
+    step,
+  });
   if (stopping) return stack.stop();
   const ready = stack;
   const file = join(dir, 'demo.json');

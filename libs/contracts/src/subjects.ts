@@ -1,6 +1,8 @@
 /** Streams of JetStream and the subjects in them. One place, so that a publisher and a consumer can't disagree. */
 const DAY = 24 * 60 * 60 * 1000;
 const SECOND = 1000;
+/** The server reserves what the streams may grow to: together they must fit on a newcomer's disk. */
+const GIB = 1024 ** 3;
 
 export interface StreamDefinition {
   readonly name: string;
@@ -20,7 +22,7 @@ const facts = (domain: string): StreamDefinition => ({
   name: `EVT_${domain.toUpperCase()}`,
   subjects: [`evt.${domain}.>`],
   maxAge: 90 * DAY,
-  maxBytes: 4 * 1024 ** 3,
+  maxBytes: GIB,
   discard: 'new',
   denyDelete: true,
   denyPurge: true,
@@ -39,7 +41,7 @@ export const STREAMS: readonly StreamDefinition[] = [
     name: KEYFEED,
     subjects: ['keyfeed.>'],
     maxAge: DAY,
-    maxBytes: 1024 ** 3,
+    maxBytes: GIB / 4,
     discard: 'old',
     maxMessagesPerSubject: 1,
     duplicateWindow: 120 * SECOND,
@@ -48,7 +50,7 @@ export const STREAMS: readonly StreamDefinition[] = [
     name: USAGE,
     subjects: ['usage.v1.>'],
     maxAge: 14 * DAY,
-    maxBytes: 8 * 1024 ** 3,
+    maxBytes: 2 * GIB,
     discard: 'new',
     duplicateWindow: 120 * SECOND,
   },
@@ -56,7 +58,7 @@ export const STREAMS: readonly StreamDefinition[] = [
     name: DLQ,
     subjects: ['dlq.>'],
     maxAge: 30 * DAY,
-    maxBytes: 1024 ** 3,
+    maxBytes: GIB / 4,
     discard: 'old',
     duplicateWindow: 120 * SECOND,
   },

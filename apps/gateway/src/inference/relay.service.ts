@@ -188,7 +188,7 @@ export class Relay {
     const { exchange, reply } = order;
     const clientGone = error instanceof ClientGone;
     const rejected = asRejected(error);
-    if (rejected.code === 'internal_error')
+    if (!clientGone && rejected.code === 'internal_error')
       this.log.error({ err: error, requestId: exchange.opened.requestId }, 'a relay failed');
     const began = reply.raw.headersSent;
     try {
@@ -236,7 +236,8 @@ function routerRefusal(upstream: Dispatcher.ResponseData, bytes: Buffer): Reject
   } catch {
     // not the router's dialect: below
   }
-  return new Rejected('worker_error', undefined, details);
+  // A router that is stopping says 503 in its framework's own words.
+  return new Rejected(upstream.statusCode === 503 ? 'unavailable' : 'worker_error', undefined, details);
 }
 
 async function readAll(upstream: Dispatcher.ResponseData, limit: number): Promise<Buffer> {
