@@ -24,13 +24,10 @@ export class Exchange {
     response.setHeader('x-request-id', this.requestId);
     const closing = new AbortController();
     this.closed = closing.signal;
-    const close = () => {
+    // Comes for a half-closed connection as well: the server does not keep one open.
+    response.once('close', () => {
       if (!response.writableEnded) closing.abort();
-    };
-    response.once('close', close);
-    // A half-closed connection is a client that is gone: nothing else would tell before the answer is written.
-    request.socket.once('end', close);
-    response.once('close', () => request.socket.off('end', close));
+    });
   }
 
   json(status: number, body: unknown, headers: Readonly<Record<string, string>> = {}): void {

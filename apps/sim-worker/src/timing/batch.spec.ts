@@ -89,11 +89,11 @@ describe('the time model', () => {
       // 10: a decodes; 20: b joins until a's step ends at 35; c is prefilled until 30.
       const victim = { waiting: waits, prefilling: c, decoding: a, joining: b }[where]!;
       expect(batch.cancel(victim, 25)).toBe(true);
+      expect(waits.admittedAt).toBe(where === 'waiting' ? undefined : 25);
       expect(batch.cancel(victim, 25)).toBe(false);
       batch.submit(next, 25);
       expect(batch.runningCount).toBe(3);
       expect(batch.waitingCount).toBe(1);
-      expect((where === 'waiting' ? next : waits).admittedAt).toBe(where === 'waiting' ? undefined : 25);
       expect(history(batch, 5_000).join(' ')).not.toMatch(new RegExp(`\\b${victim.name}\\b`, 'i'));
     },
   );
