@@ -3,7 +3,8 @@ import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from '
 import { dirname } from 'node:path';
 import { SERVICES, type ServiceName } from '@sluice/contracts/actor';
 import { DEFAULT_PREFIXES, formatSecret } from '@sluice/primitives/secret';
-import { exportJWK, generateKeyPair, type JWK } from 'jose';
+import { serviceKeys } from '@sluice/testing';
+import type { JWK } from 'jose';
 
 export const NATS_USERS = ['admin', 'auth', 'gateway', 'metering', 'billing', 'router', 'worker', 'team'] as const;
 const DATABASE_ROLES = ['auth', 'billing', 'metering', 'grafana'] as const;
@@ -38,21 +39,14 @@ export const digestOf = (secret: string): string => createHash('sha256').update(
 
 async function newSecrets(): Promise<StackSecrets> {
   const password = () => randomBytes(24).toString('hex');
-  const servicePrivateKeys = {} as Record<ServiceName, JWK>;
-  const keys: JWK[] = [];
-  for (const service of SERVICES) {
-    const pair = await generateKeyPair('EdDSA', { crv: 'Ed25519', extractable: true });
-    const about = { kid: service, alg: 'EdDSA', use: 'sig' };
-    servicePrivateKeys[service] = { ...(await exportJWK(pair.privateKey)), ...about };
-    keys.push({ ...(await exportJWK(pair.publicKey)), ...about });
-  }
+  const { privateKeys, publicKeys } = await serviceKeys(...SERVICES);
   return {
     operatorKey: formatSecret(DEFAULT_PREFIXES.operator, randomBytes(32)),
     workerSecret: password(),
     databases: each(DATABASE_ROLES, password),
     nats: each(NATS_USERS, password),
-    servicePrivateKeys,
-    servicePublicKeys: { keys },
+    servicePrivateKeys: privateKeys,
+    servicePublicKeys: publicKeys,
   };
 }
 

@@ -8,7 +8,7 @@ import {
   type InForce,
   type KeyInvalidation,
 } from '@sluice/contracts/auth';
-import { enqueue, type OutboxRelay } from '@sluice/event-store';
+import { enqueue, OutboxRow, type OutboxMessage, type OutboxRelay } from '@sluice/event-store';
 import type { Clock } from '@sluice/primitives/clock';
 import { systemId } from '@sluice/primitives/id';
 import { loggerFor, type ServiceTokens } from '@sluice/service-kit';
@@ -20,6 +20,13 @@ import { GatewayRow, type Gateway } from './gateway.entity.js';
 const PUSH_TIMEOUT_MS = 1_000;
 /** How long a DELETE waits for the broker before it says "pending". */
 const ACK_TIMEOUT_MS = 3_000;
+const ACK_POLL_MS = 100;
+
+/** The messages of a revoke, and whether the broker acknowledged them at once (false: the sweeper goes on). */
+export interface Sent {
+  readonly outbox: readonly OutboxMessage[];
+  readonly published: Promise<boolean>;
+}
 
 export type Reached = { readonly inForce: InForce } | { readonly pending: true };
 
@@ -47,11 +54,11 @@ export class InForceService {
   ) {}
 
   /**
-   * @param published resolves when the broker stored the invalidation (true), or will not now (false)
+   * @param sent the invalidation in the outbox, and whether the broker acknowledged it at once
    * @param startedAt monotonic milliseconds
    */
-  async reach(invalidation: KeyInvalidation, published: Promise<boolean>, startedAt: number): Promise<Reached> {
-    const acknowledgedAt = published.then((stored) => (stored ? this.clock.monotonic() : undefined));
+  async reach(invalidation: KeyInvalidation, sent: Sent, startedAt: number): Promise<Reached> {
+    const acknowledgedAt = this.acknowledged(sent);
     const gateways = await this.registered();
     const confirmations = await Promise.all(gateways.map((gateway) => this.push(gateway, invalidation)));
     const confirmed = confirmations.filter(Boolean).length;
@@ -67,7 +74,7 @@ export class InForceService {
     const messages = await this.em
       .fork()
       .transactional((tx) => enqueue(tx, [keyedInvalidation(systemId(), keyId, version)]));
-    return this.reach(invalidation, this.relay.publish(messages), startedAt);
+    return this.reach(invalidation, { outbox: messages, published: this.relay.publish(messages) }, startedAt);
   }
 
   private registered(): Promise<Gateway[]> {
@@ -75,10 +82,25 @@ export class InForceService {
   }
 
   private async waitForEvidenceToEnd(acknowledgedAt: Promise<number | undefined>): Promise<boolean> {
-    const at = await Promise.race([acknowledgedAt, sleep(ACK_TIMEOUT_MS, undefined)]);
+    const at = await acknowledgedAt;
     if (at === undefined) return false;
     await sleep(Math.max(0, at + EVIDENCE_MS + EVIDENCE_MARGIN_MS - this.clock.monotonic()));
     return true;
+  }
+
+  /**
+   * When the broker had stored the invalidation at the latest (monotonic milliseconds): at once, or later by the sweeper,
+   * which is seen by its rows being gone. Undefined when that did not happen in time.
+   */
+  private async acknowledged({ outbox, published }: Sent): Promise<number | undefined> {
+    const until = this.clock.monotonic() + ACK_TIMEOUT_MS;
+    if (await published) return this.clock.monotonic();
+    const rows = outbox.map(({ row }) => row);
+    while (this.clock.monotonic() < until) {
+      await sleep(ACK_POLL_MS);
+      if ((await this.em.fork().count(OutboxRow, { id: { $in: rows } })) === 0) return this.clock.monotonic();
+    }
+    return undefined;
   }
 
   /** True when this gateway process confirmed it, or is known to be gone because another process answers in its place. */

@@ -148,7 +148,7 @@ export class KeysService {
     );
     const invalidation = { keyId: key.keyId, version: committed.version };
     return committed.events.length > 0
-      ? this.inForce.reach(invalidation, committed.published, startedAt)
+      ? this.inForce.reach(invalidation, committed, startedAt)
       : this.inForce.announceAgain(invalidation, startedAt);
   }
 
