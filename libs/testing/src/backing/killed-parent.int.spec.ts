@@ -1,11 +1,12 @@
 // What is left when the process that started the servers is killed: nothing, in either kind.
-import { spawn } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from '@jest/globals';
+import { enterable, serverAccount } from './account.js';
 import { dockerWay } from './docker.js';
 import { localWay } from './local.js';
 import { dropBacking, startBacking } from './start-backing.js';
@@ -14,6 +15,8 @@ import { stateDir } from './workspace.js';
 const NEED = ['postgres', 'nats', 'redis'] as const;
 const LONG = 120_000;
 const dir = join(stateDir, 'test', `killed-${process.pid}`);
+const place = enterable(dir, serverAccount());
+const parents: ChildProcess[] = [];
 
 // The sources as they are, with the `.js` of their imports read as `.ts`.
 const FROM_SOURCE = `data:text/javascript,import { registerHooks } from 'node:module';
@@ -40,7 +43,12 @@ async function parent(kind: string): Promise<{ kill: () => Promise<void>; urls: 
   };
   const args = ['--disable-warning=ExperimentalWarning', '--import', FROM_SOURCE, '--input-type=module', '-e', script];
   const child = spawn(process.execPath, args, { env, stdio: ['ignore', 'pipe', 'inherit'] });
-  const [line] = (await once(createInterface({ input: child.stdout }), 'line')) as [string];
+  parents.push(child);
+  const failed = once(child, 'exit').then(() =>
+    Promise.reject(new Error('the process ended before its servers were up')),
+  );
+  const [line] = (await Promise.race([once(createInterface({ input: child.stdout }), 'line'), failed])) as [string];
+  failed.catch(() => {});
   const kill = async (): Promise<void> => {
     child.kill('SIGKILL');
     await once(child, 'exit');
@@ -80,7 +88,10 @@ const silent = async (monitorUrl: string): Promise<boolean> =>
   );
 
 describe('when the process that started the servers is killed', () => {
-  afterEach(() => dropBacking(dir), LONG);
+  afterEach(async () => {
+    for (const child of parents.splice(0)) child.kill('SIGKILL');
+    await dropBacking(dir);
+  }, LONG);
 
   const ways = { local: localWay, docker: dockerWay };
   for (const kind of ['local', 'docker'] as const) {
@@ -91,7 +102,7 @@ describe('when the process that started the servers is killed', () => {
         // No Docker, or no packages, on this machine: then nothing of this kind can be left behind.
         if ('why' in way) return;
         const killed = await parent(kind);
-        if (kind === 'local') expect(processesIn(dir).length).toBeGreaterThanOrEqual(3);
+        if (kind === 'local') expect(processesIn(place).length).toBeGreaterThanOrEqual(3);
         await killed.kill();
 
         // At once, while the guards are still at work.
@@ -102,7 +113,7 @@ describe('when the process that started the servers is killed', () => {
           env: { ...process.env, BACKING: kind, SLUICE_POSTGRES_URL: '', SLUICE_NATS_URL: '', SLUICE_REDIS_URL: '' },
         });
         await next.stop();
-        expect(await eventually(() => processesIn(dir).length === 0)).toBe(true);
+        expect(await eventually(() => processesIn(place).length === 0)).toBe(true);
         expect(await eventually(() => silent(killed.urls[1]!))).toBe(true);
       },
       LONG,
@@ -113,7 +124,7 @@ describe('when the process that started the servers is killed', () => {
     'PostgreSQL is never run as root',
     async () => {
       const { kill } = await parent('local');
-      const owners = processesIn(dir).map((pid) => [
+      const owners = processesIn(place).map((pid) => [
         readFileSync(`/proc/${pid}/comm`, 'utf8').trim(),
         statSync(`/proc/${pid}`).uid,
       ]);

@@ -5,6 +5,7 @@ import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { Client } from 'pg';
+import { enterable, serverAccount } from './account.js';
 import type { Backing, BackingOptions } from './backing.js';
 import { dockerWay } from './docker.js';
 import { freshDatabase } from './fresh-database.js';
@@ -156,7 +157,7 @@ for (const kind of ['local', 'docker'] as const) {
     });
 
     it('keep their passwords from other users', () => {
-      const file = join(dir, 'secrets.json');
+      const file = join(enterable(dir, serverAccount()), 'secrets.json');
       expect(statSync(file).mode & 0o777).toBe(0o600);
       expect(readFileSync(file, 'utf8')).toContain(backing.postgres.password);
     });

@@ -47,7 +47,7 @@ describe('which servers are taken', () => {
     });
     expect(kind).toBe('local');
     expect(said).toEqual(['no containers: no daemon']);
-    expect(reason).toBe('private processes: binaries, because of no containers: no daemon');
+    expect(reason).toBe('private processes: binaries; no containers: no daemon');
   });
 
   it('a way that fails at the start is passed over like one that cannot be gone', async () => {

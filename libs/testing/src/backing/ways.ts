@@ -36,8 +36,7 @@ export async function firstThatWorks(
     if ('start' in way) {
       try {
         const started = await way.start();
-        const because = refusals.length > 0 ? `, because of ${refusals.join('; ')}` : '';
-        return { kind, reason: `${NAMES[kind]}: ${way.what}${because}`, ...started };
+        return { kind, reason: [`${NAMES[kind]}: ${way.what}`, ...refusals].join('; '), ...started };
       } catch (error) {
         why = (error as Error).message;
       }
