@@ -164,6 +164,8 @@ describe('the JetStream strategy', () => {
     await start();
     await publish('evt.auth.thing.a', {});
     await begun.promise;
+    // An acknowledgement that was sent would have been taken by now.
+    await consumer.connection().nc.flush();
     expect(await infoOf('EVT_AUTH', 'test-things')).toMatchObject({ num_ack_pending: 1 });
     end.resolve();
     await until(async () => (await infoOf('EVT_AUTH', 'test-things')).num_ack_pending === 0);
