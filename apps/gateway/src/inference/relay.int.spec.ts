@@ -1,0 +1,267 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { Rejected } from '@sluice/contracts/errors';
+import type { UsageRecord } from '@sluice/contracts/gateway';
+import { systemClock } from '@sluice/primitives/clock';
+import type { ServiceTokens } from '@sluice/service-kit';
+import fastify, { type FastifyInstance } from 'fastify';
+import type { OpenedRequest } from '../journal/entry.js';
+import type { Journal } from '../journal/journal.service.js';
+import type { Cut, Keys } from '../keys/keys.service.js';
+import type { Admission } from './admission.service.js';
+import { Exchange } from './exchange.js';
+import { refuse } from './refuse.js';
+import { Relay } from './relay.service.js';
+
+const USAGE = '"usage":{"prompt_tokens":7,"completion_tokens":3}';
+const event = (fields: string) => `data: {"choices":[{"delta":{"content":"x"}}]${fields}}\n\n`;
+const opened: OpenedRequest = {
+  requestId: 'r1',
+  organizationId: 'o',
+  project: 'default',
+  workload: 'w',
+  keyId: 'k1',
+  model: 'm',
+  endpoint: 'chat/completions',
+  stream: true,
+  priceVersion: 'p',
+  prices: { input: '1', cachedInput: '1', output: '1' },
+  startedAt: '2026-01-01T00:00:00.000Z',
+};
+
+/** The disk is slow on purpose: an answer that does not wait for it is caught. */
+const DISK_MS = 200;
+let ends: Omit<UsageRecord, 'seq'>[];
+let onDisk: boolean;
+let alive: boolean;
+let cuts: Set<Cut>;
+let results: string[];
+let answer: (request: IncomingMessage, response: ServerResponse) => void;
+let router: Server;
+let gateway: FastifyInstance;
+let relay: Relay;
+let url: string;
+
+beforeEach(async () => {
+  ends = [];
+  results = [];
+  onDisk = false;
+  alive = true;
+  cuts = new Set();
+  router = createServer((request, response) => {
+    request.resume();
+    request.on('end', () => {
+      response.setHeader('x-sluice-worker', 'worker-1');
+      response.setHeader('x-sluice-attempt', '1');
+      answer(request, response);
+    });
+  });
+  await new Promise<void>((resolve) => router.listen(0, '127.0.0.1', resolve));
+  const admission = {
+    holds: () => alive,
+    prove: async () => {
+      throw new Rejected('invalid_api_key');
+    },
+  } as unknown as Admission;
+  const keys = {
+    track: (_keyId: string, cut: Cut) => {
+      cuts.add(cut);
+      return () => cuts.delete(cut);
+    },
+  } as unknown as Keys;
+  const journal = {
+    count: () => {},
+    end: async (record: Omit<UsageRecord, 'seq'>) => {
+      ends.push(record);
+      await sleep(DISK_MS);
+      onDisk = true;
+    },
+  } as unknown as Journal;
+  const tokens = { headerFor: async () => 'Bearer t' } as unknown as ServiceTokens;
+  relay = new Relay(`http://127.0.0.1:${(router.address() as AddressInfo).port}`, tokens, admission, keys, journal);
+  gateway = fastify();
+  gateway.post('/', async (request, reply) => {
+    const stream = request.headers['x-stream'] === '1';
+    const exchange = new Exchange({ ...opened, stream }, systemClock.monotonic());
+    const wish = { wantsUsage: false, wantsContinuousUsage: false };
+    try {
+      results.push(
+        await relay.run({
+          exchange,
+          digest: 'd',
+          request,
+          reply,
+          path: '/v1/chat/completions',
+          body: Buffer.from('{}'),
+          wish,
+          stream,
+          deadline: systemClock.monotonic() + 5_000,
+        }),
+      );
+    } catch (error) {
+      results.push((error as Rejected).code);
+      refuse(reply, error as Rejected);
+    }
+  });
+  url = await gateway.listen({ port: 0, host: '127.0.0.1' });
+});
+afterEach(async () => {
+  router.closeAllConnections();
+  router.close();
+  await relay.close();
+  await gateway.close();
+});
+
+const post = (stream: boolean, signal: AbortSignal = AbortSignal.timeout(5_000)) =>
+  fetch(url, { method: 'POST', headers: stream ? { 'x-stream': '1' } : {}, signal });
+const sse = (response: ServerResponse) => response.writeHead(200, { 'content-type': 'text/event-stream' });
+
+async function read(response: Response, each: (text: string) => void = () => {}): Promise<string> {
+  let text = '';
+  for await (const chunk of response.body!) {
+    text += Buffer.from(chunk).toString();
+    each(text);
+  }
+  return text;
+}
+
+describe('the relay', () => {
+  it('sends the last byte of a stream only when its END is on the disk', async () => {
+    answer = (_request, response) => {
+      sse(response);
+      response.end(`${event(`,${USAGE}`)}data: [DONE]\n\n`);
+    };
+    const text = await read(await post(true), (seen) => {
+      if (seen.includes('[DONE]')) expect(onDisk).toBe(true);
+    });
+    expect(text).toBe(`${event('')}data: [DONE]\n\n`);
+    expect(ends).toEqual([
+      expect.objectContaining({
+        outcome: 'ok',
+        rank: 4,
+        inputTokens: '7',
+        outputTokens: '3',
+        worker: 'worker-1',
+        attempt: 1,
+      }),
+    ]);
+  });
+
+  it('sends nothing of a whole answer before its END is on the disk', async () => {
+    answer = (_request, response) =>
+      response.setHeader('content-type', 'application/json').end(`{"choices":[],${USAGE}}`);
+    const response = await post(false);
+    expect(onDisk).toBe(true);
+    expect(await response.text()).toBe(`{"choices":[],${USAGE}}`);
+  });
+
+  it('delivers nothing on a key that was revoked while the worker thought', async () => {
+    answer = (_request, response) => {
+      alive = false;
+      sse(response);
+      response.end(`${event(`,${USAGE}`)}data: [DONE]\n\n`);
+    };
+    const response = await post(true);
+    expect(response.status).toBe(401);
+    expect(await response.text()).not.toContain('choices');
+    expect(ends).toHaveLength(1);
+  });
+
+  it('ends a stream that breaks off with an error event, no [DONE], and one END with the last count', async () => {
+    answer = (_request, response) => {
+      sse(response);
+      response.write(event(`,${USAGE}`));
+      setTimeout(() => response.destroy(), 50);
+    };
+    const text = await read(await post(true));
+    expect(text).toContain('"code":"worker_error"');
+    expect(text).not.toContain('[DONE]');
+    expect(ends).toEqual([expect.objectContaining({ outcome: 'aborted', rank: 3, outputTokens: '3' })]);
+  });
+
+  it('takes a stream without [DONE] for a broken one', async () => {
+    answer = (_request, response) => {
+      sse(response);
+      response.end(event(`,${USAGE}`));
+    };
+    expect(await read(await post(true))).toContain('"code":"worker_error"');
+    expect(ends).toEqual([expect.objectContaining({ outcome: 'aborted' })]);
+  });
+
+  it('cuts a stream at once when its key is revoked, and lets the router know by closing', async () => {
+    let closed = false;
+    answer = (_request, response) => {
+      sse(response);
+      response.on('close', () => (closed = true));
+      const timer = setInterval(() => response.write(event(`,${USAGE}`)), 10);
+      response.on('close', () => clearInterval(timer));
+    };
+    const response = await post(true);
+    setTimeout(() => {
+      for (const cut of cuts) cut(new Rejected('invalid_api_key', 'The API key was revoked.'));
+    }, 50);
+    const text = await read(response);
+    expect(text).toContain('"code":"invalid_api_key"');
+    expect(closed).toBe(true);
+    expect(ends).toHaveLength(1);
+    expect(cuts.size).toBe(0);
+  });
+
+  it('closes the way to the router when the client goes, and meters what was generated', async () => {
+    const closed = Promise.withResolvers<void>();
+    answer = (_request, response) => {
+      sse(response);
+      const timer = setInterval(() => response.write(event(`,${USAGE}`)), 10);
+      response.on('close', () => {
+        clearInterval(timer);
+        closed.resolve();
+      });
+    };
+    const leave = new AbortController();
+    const response = await post(true, leave.signal);
+    await read(response, () => leave.abort()).catch(() => {});
+    await closed.promise;
+    while (results.length === 0) await sleep(10);
+    expect(results).toEqual(['client_gone']);
+    expect(ends).toEqual([expect.objectContaining({ outcome: 'aborted', outputTokens: '3' })]);
+  });
+
+  it.each([
+    ['a refusal of the router', 503, '{"error":{"code":"unavailable","message":"x"}}', 503, 'unavailable'],
+    [
+      'what the router should not say to a client',
+      401,
+      '{"error":{"code":"invalid_api_key","message":"x"}}',
+      502,
+      'worker_error',
+    ],
+    ['what is no error of ours', 500, '<html>', 502, 'worker_error'],
+  ])('maps %s', async (_what, status, body, expected, code) => {
+    answer = (_request, response) => {
+      response.removeHeader('x-sluice-worker');
+      response.statusCode = status;
+      response.end(body);
+    };
+    const response = await post(false);
+    expect([response.status, ((await response.json()) as { error: { code: string } }).error.code]).toEqual([
+      expected,
+      code,
+    ]);
+    expect(ends).toEqual([expect.objectContaining({ outcome: 'error', inputTokens: '0', outputTokens: '0' })]);
+  });
+
+  it('is stopped by its deadline, whatever the other side does', async () => {
+    answer = () => {};
+    const response = await post(false, AbortSignal.timeout(20_000));
+    expect(response.status).toBe(504);
+  }, 15_000);
+
+  it('answers a worker that sends no JSON with a clear error', async () => {
+    answer = (_request, response) => response.setHeader('content-type', 'application/json').end('not json');
+    const response = await post(false);
+    expect(response.status).toBe(502);
+    expect(ends).toEqual([expect.objectContaining({ outcome: 'error' })]);
+  });
+});
