@@ -1,9 +1,10 @@
-import { afterEach, describe, expect, it } from '@jest/globals';
+import { afterEach, describe, expect, it, jest } from '@jest/globals';
 import { withBacking } from '@sluice/testing';
 import { connect, NotConnected, type Messaging, type MessagingStatus } from './index.js';
 import { until } from './until.fixture.js';
 
 // Of its own: the server is stopped and killed in here.
+jest.setTimeout(30_000);
 const backing = withBacking(['nats'], { own: true });
 const open: Messaging[] = [];
 const stream = { name: 'MESSAGES', subjects: ['m.>'], maxAge: 60_000, maxBytes: 1024 ** 2, discard: 'old' as const };
@@ -36,7 +37,7 @@ describe('the connection', () => {
     await messaging.whenConnected(10_000);
     await until(() => messaging.publishCore('early.2', 'x') && received.includes('early.2'));
     expect(received).not.toContain('early.1');
-  }, 30_000);
+  });
 
   it('comes back after the server was killed, and says so', async () => {
     const statuses: string[] = [];
@@ -52,14 +53,14 @@ describe('the connection', () => {
     await until(() => messaging.publishCore('back.2', 'x') && received.length > 0);
     expect(received).not.toContain('back.1');
     expect(statuses.filter((type) => type !== 'error')).toEqual(['connected', 'disconnected', 'connected']);
-  }, 30_000);
+  });
 
   it('can be closed while there is no server', async () => {
     await backing().nats.stop();
     const messaging = connected();
     await messaging.close();
     await expect(messaging.whenConnected(1_000)).rejects.toThrow('closed');
-  }, 30_000);
+  });
 
   it('survives a subscriber that throws', async () => {
     const errors: string[] = [];
@@ -120,5 +121,5 @@ describe('publish', () => {
     expect(results).toHaveLength(50);
     await until(() => !messaging.connected);
     await expect(messaging.publish('m.y', {}, { id: 'after' })).rejects.toBeInstanceOf(NotConnected);
-  }, 30_000);
+  });
 });
