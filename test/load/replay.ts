@@ -122,7 +122,7 @@ async function refuseWithoutCredit(demo: Demo, rows: readonly TraceRow[], models
 function traceFigures(sent: readonly Timed[], prices: readonly Price[]): Facts['trace'] {
   return new Map(
     sent.map(({ row, model, sentAt, answer }): [number, Figures] => {
-      const tokens = { input: row.contextTokens, cached: answer?.cached ?? 0, output: row.generatedTokens };
+      const tokens = { input: row.contextTokens, cached: answer?.usage?.cached ?? 0, output: row.generatedTokens };
       const pico = costAt(prices, model, sentAt, tokens);
       return [row.index, { input: BigInt(tokens.input), output: BigInt(tokens.output), pico }];
     }),

@@ -2,9 +2,8 @@ import { countTokens } from 'gpt-tokenizer/encoding/o200k_base';
 
 /** What the client saw of an answer that came whole. */
 export interface SeenAnswer {
-  readonly input: number;
-  readonly cached: number;
-  readonly output: number;
+  /** Its `usage`; undefined where it came without one, which is a difference and not an excuse. */
+  readonly usage: { readonly input: number; readonly cached: number; readonly output: number } | undefined;
   /** Tokens of the text itself, counted here. */
   readonly textTokens: number;
 }
@@ -60,11 +59,14 @@ function json(text: string): Body {
 }
 
 function seen({ usage }: Body, text: string): SeenAnswer {
-  if (!usage) throw new NotWhole('answered without usage');
   return {
-    input: usage.prompt_tokens,
-    cached: usage.prompt_tokens_details?.cached_tokens ?? 0,
-    output: usage.completion_tokens,
+    usage: usage
+      ? {
+          input: usage.prompt_tokens,
+          cached: usage.prompt_tokens_details?.cached_tokens ?? 0,
+          output: usage.completion_tokens,
+        }
+      : undefined,
     textTokens: countTokens(text),
   };
 }

@@ -15,7 +15,7 @@ const sentOf = (index: number, more: Partial<Sent> = {}): Sent => ({
   model: 'm',
   requestId: `r${index}`,
   attempt: 1,
-  answer: { input: 100 + index, cached: 0, output: 10, textTokens: 10 },
+  answer: { usage: { input: 100 + index, cached: 0, output: 10 }, textTokens: 10 },
   failure: undefined,
   ...more,
 });
@@ -85,9 +85,16 @@ describe('the reconciliation', () => {
     expect([result.ok, totals(result.groups).difference.pico]).toEqual([false, 1n]);
   });
 
-  it('sees an answer that is shorter than it says', () => {
-    const sent = [sentOf(0, { answer: { input: 100, cached: 0, output: 10, textTokens: 9 } })];
-    expect(reconcile(sent, factsOf(sent)).mismatches[0]!.what).toContain('has 9 tokens');
+  it('sees an answer that says other than it has, or nothing', () => {
+    const usage = { input: 100, cached: 0, output: 10 };
+    for (const [answer, what] of [
+      [{ usage, textTokens: 9 }, 'the text of the answer has 9 tokens'],
+      [{ usage: { ...usage, output: 11 }, textTokens: 10 }, 'the answer says 100 in, 11 out'],
+      [{ usage: undefined, textTokens: 10 }, 'the answer says no usage'],
+    ] as const) {
+      const sent = [sentOf(0, { answer })];
+      expect(reconcile(sent, factsOf(sent)).mismatches).toEqual([{ requestId: 'r0', row: 0, what }]);
+    }
   });
 
   it('counts the delivered attempt of a request that was tried again, and lists the other', () => {
@@ -119,7 +126,13 @@ describe('the reconciliation', () => {
       }),
     );
     expect(result.ok).toBe(true);
-    expect(result.unanswered).toMatchObject({ count: 3, metered: 2, charged: 1, figures: figures(203, 5) });
+    expect(result.unanswered).toMatchObject({
+      count: 3,
+      metered: 2,
+      withTokens: 2,
+      charged: 1,
+      figures: figures(203, 5),
+    });
     expect([...result.unanswered.reasons]).toEqual([
       ['stream cut', 2],
       ['no answer: ECONNREFUSED', 1],
@@ -127,7 +140,7 @@ describe('the reconciliation', () => {
     expect(result.undelivered.attempts).toBe(1);
     const text = report(result);
     expect(text).toContain(
-      'unanswered: 3 (2 × stream cut, 1 × no answer: ECONNREFUSED); nevertheless metered: 2, charged: 1',
+      'unanswered: 3 (2 × stream cut, 1 × no answer: ECONNREFUSED); nevertheless metered: 2, with tokens: 2, charged: 1',
     );
   });
 

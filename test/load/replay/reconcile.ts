@@ -66,6 +66,9 @@ export interface Reconciled {
     readonly reasons: ReadonlyMap<string, number>;
     /** Records of this run that belong to no answered request. */
     readonly metered: number;
+    /** Those that have tokens. */
+    readonly withTokens: number;
+    /** Those that the organization paid for. */
     readonly charged: number;
     readonly figures: Figures;
   };
@@ -96,10 +99,12 @@ export function reconcile(sent: readonly Sent[], facts: Facts): Reconciled {
     if (answeredIds.has(requestId)) wrong('this request id answered twice');
     answeredIds.add(requestId);
     delivered.add(`${requestId}.${one.attempt}`);
-    const { input, output, textTokens } = one.answer;
-    if (input !== row.contextTokens || output !== row.generatedTokens || textTokens !== row.generatedTokens) {
-      wrong(`the answer counts ${input} in, ${output} out and has ${textTokens} tokens`);
+    const { usage, textTokens } = one.answer;
+    if (usage === undefined) wrong('the answer says no usage');
+    else if (usage.input !== row.contextTokens || usage.output !== row.generatedTokens) {
+      wrong(`the answer says ${usage.input} in, ${usage.output} out`);
     }
+    if (textTokens !== row.generatedTokens) wrong(`the text of the answer has ${textTokens} tokens`);
     const found: BySource<Figures | undefined> = {
       trace: facts.trace.get(row.index),
       workers: lines.get(`${requestId}.${one.attempt}`),
@@ -142,7 +147,8 @@ export function reconcile(sent: readonly Sent[], facts: Facts): Reconciled {
       count: unanswered.length,
       reasons: tally(unanswered.map(({ failure }) => failure ?? 'no request id')),
       metered: rest.length,
-      charged: charged.length,
+      withTokens: rest.filter(([, { input, output }]) => input + output > 0n).length,
+      charged: charged.filter(([, { pico }]) => pico !== 0n).length,
       figures: rest.reduce((sum, [, figures]) => add(sum, figures), NOTHING),
     },
     undelivered: {

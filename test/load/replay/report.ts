@@ -43,7 +43,7 @@ function notes({ answered, unanswered, undelivered, mismatches }: Reconciled): s
   const lines = [
     `answered whole: ${answered}`,
     `unanswered: ${unanswered.count}${reasons === '' ? '' : ` (${reasons})`}; nevertheless metered: ${unanswered.metered}` +
-      `, charged: ${unanswered.charged} (${figures(unanswered.figures)})`,
+      `, with tokens: ${unanswered.withTokens}, charged: ${unanswered.charged} (${figures(unanswered.figures)})`,
     `attempts at workers that were not delivered, and are not charged unless metered above: ${undelivered.attempts}` +
       ` (${figures(undelivered.figures)})`,
   ];
@@ -74,6 +74,7 @@ export function summary(result: Reconciled) {
       count: unanswered.count,
       reasons: Object.fromEntries(unanswered.reasons),
       metered: unanswered.metered,
+      withTokens: unanswered.withTokens,
       charged: unanswered.charged,
       usd: formatUsd(unanswered.figures.pico),
     },
