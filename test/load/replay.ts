@@ -24,6 +24,7 @@ async function main(options: ReplayOptions): Promise<boolean> {
   const demo = readDemo(options.demo);
   const rows = readTrace(readFileSync(options.trace, 'utf8'), options.requests);
   const models = demo.models.slice(0, options.models);
+  if (models.length < (options.models ?? 0)) throw new UsageError(`there are ${models.length} models`);
   const speed = options.speed ?? defaultSpeed(rows);
   const prices = await readPriceList(demo);
   await refuseWithoutCredit(demo, rows, models, prices);

@@ -1,7 +1,7 @@
 import { priceSchema, type Price } from '@sluice/contracts/billing';
 import { parseUsd } from '@sluice/primitives/money';
 import { z } from 'zod';
-import type { Demo } from './demo.ts';
+import { DemoError, type Demo } from './demo.ts';
 
 const CALL_MS = 20_000;
 /** So high that the limit is not what is measured. */
@@ -56,8 +56,10 @@ async function call(
     headers: { authorization: `Bearer ${demo[credential]}`, 'content-type': 'application/json' },
     ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     signal: AbortSignal.timeout(CALL_MS),
+  }).catch((cause: unknown) => {
+    throw new DemoError(`no answer from ${demo.baseUrl}: is Sluice running (npm start)?`, { cause });
   });
   const text = await response.text();
-  if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text.slice(0, 500)}`);
+  if (!response.ok) throw new DemoError(`${method} ${path}: ${response.status} ${text.slice(0, 500)}`);
   return JSON.parse(text);
 }
