@@ -1,0 +1,99 @@
+import { spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import type { ServiceName } from '@sluice/contracts/actor';
+import { STACK_START_MS, startTestStack, type TestStack } from '../stack.ts';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const TRACE = join(ROOT, 'test/load/traces/azure-conversation-500.csv');
+const REPLAY_MS = 240_000;
+/** The arrivals take about this long, so that every kill meets requests in flight. */
+const KILL_EVERY_MS = 3_000;
+
+let stack: TestStack;
+beforeAll(async () => {
+  stack = await startTestStack({
+    workerEnv: {
+      PREFILL_TOKENS_PER_SECOND: '100000',
+      PREFILL_OVERHEAD_MS: '5',
+      DECODE_MS: '4',
+      DECODE_MS_PER_SEQUENCE: '0.05',
+      SLOTS: '128',
+    },
+  });
+}, STACK_START_MS);
+afterAll(() => stack?.stop(), 60_000);
+
+/** What the replay says in its last line. */
+interface Verdict {
+  readonly ok: boolean;
+  readonly requests: number;
+  readonly answered: number;
+  readonly differences: {
+    readonly requests: number;
+    readonly tokensIn: number;
+    readonly tokensOut: number;
+    readonly usd: string;
+  };
+}
+
+function replay(): Promise<{ code: number | null; output: string; verdict: Verdict }> {
+  const args = [
+    '--disable-warning=ExperimentalWarning',
+    join(ROOT, 'test/load/replay.ts'),
+    '--trace',
+    TRACE,
+    '--requests',
+    '500',
+    '--demo',
+    join(stack.dir, 'demo.json'),
+  ];
+  const child = spawn(process.execPath, args, {
+    cwd: ROOT,
+    env: { ...process.env, NODE_OPTIONS: '' },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let output = '';
+  child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
+  child.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()));
+  return new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', (code) => {
+      const last = output.trim().split('\n').at(-1) ?? '';
+      resolve({ code, output, verdict: (last.startsWith('{') ? JSON.parse(last) : { ok: false }) as Verdict });
+    });
+  });
+}
+
+describe('kill -9 of each service in turn during a replay of 500', () => {
+  it(
+    'loses nothing and counts nothing twice of what the client saw answered',
+    async () => {
+      const run = replay();
+      for (const name of ['auth', 'billing', 'metering', 'router', 'gateway'] satisfies ServiceName[]) {
+        await sleep(KILL_EVERY_MS);
+        stack.services[name].kill('SIGKILL');
+      }
+      const { code, output, verdict } = await run;
+      if (code !== 0) console.error(output);
+      expect(verdict).toMatchObject({
+        ok: true,
+        requests: 500,
+        differences: { requests: 0, tokensIn: 0, tokensOut: 0, usd: '0.00' },
+      });
+      console.log(output.slice(output.indexOf('answered whole')));
+      expect(verdict.answered).toBeGreaterThan(250);
+      expect(code).toBe(0);
+      for (const one of Object.values(stack.services)) expect(one.restarts).toBe(1);
+    },
+    REPLAY_MS,
+  );
+
+  it('left no record that cannot be read', () => {
+    for (const name of ['metering', 'billing'])
+      expect(readFileSync(join(stack.dir, 'logs', `${name}.log`), 'utf8')).not.toMatch(/dead letter|quarantin/i);
+  });
+});
