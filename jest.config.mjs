@@ -1,7 +1,7 @@
 // One jest project per tier; the tier is in the file's name. Libs resolve from source (the @sluice/source
 // export condition), so no build is needed before a test of libs; journeys start the built services.
 const shared = {
-  testEnvironment: 'node',
+  testEnvironment: '<rootDir>/libs/testing/jest-environment.mjs',
   testEnvironmentOptions: { customExportConditions: ['@sluice/source', 'node', 'node-addons'] },
   extensionsToTreatAsEsm: ['.ts'],
   moduleNameMapper: { '^(\\.{1,2}/.*)\\.js$': '$1' },

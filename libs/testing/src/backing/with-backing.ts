@@ -8,7 +8,6 @@ import { stateDir } from './workspace.js';
 
 // The first run on a machine fetches packages or images.
 const START_MS = 300_000;
-const STOP_MS = 60_000;
 
 export interface SuiteBacking<Need extends ServerName> {
   /** The servers; only inside tests and hooks. */
@@ -27,17 +26,20 @@ export function withBacking<const Need extends ServerName>(
 ): SuiteBacking<Need> {
   let backing: Backing<Need> | undefined;
   const databases: FreshDatabase[] = [];
-  const { beforeAll, afterAll } = globalThis as unknown as JestHooks;
+  const suite = globalThis as unknown as Suite;
 
-  beforeAll(async () => {
+  suite.beforeAll(async () => {
     const dir = join(stateDir, 'test', `suite-${process.pid}-${randomBytes(3).toString('hex')}`);
     const env = own || natsConfig !== undefined ? withoutUrls(process.env) : process.env;
     backing = await startBacking({ dir, need, env, ...(natsConfig === undefined ? {} : { natsConfig }) });
   }, START_MS);
-  afterAll(async () => {
+  // After the suite's own hooks, which close what uses the servers.
+  const atEnd = suite[Symbol.for('sluice.testing.at-end')];
+  if (!atEnd) throw new Error('withBacking needs the test environment libs/testing/jest-environment.mjs');
+  atEnd.push(async () => {
     await Promise.all(databases.map((database) => database.drop()));
     await backing?.stop();
-  }, STOP_MS);
+  });
 
   const current = (): Backing<Need> => {
     if (!backing) throw new Error('the backing services run only inside tests and hooks of this suite');
@@ -52,9 +54,10 @@ export function withBacking<const Need extends ServerName>(
   });
 }
 
-interface JestHooks {
+/** What a suite has in its globals: jest's hook, and what libs/testing/jest-environment.mjs adds. */
+interface Suite {
   beforeAll: (hook: () => Promise<void>, milliseconds: number) => void;
-  afterAll: (hook: () => Promise<void>, milliseconds: number) => void;
+  [atEnd: symbol]: (() => Promise<void>)[];
 }
 
 const withoutUrls = (env: NodeJS.ProcessEnv): NodeJS.ProcessEnv =>
