@@ -23,12 +23,15 @@ export function ormOptions(
   entities: readonly (EntityClass<AnyEntity> | EntitySchema)[],
   migrations: readonly MigrationObject[],
   applicationName: string,
-  { poolSize = 10 }: { poolSize?: number } = {},
+  { poolSize = 10, log = () => {} }: { poolSize?: number; log?: (message: string) => void } = {},
 ): Partial<Options> {
   return defineConfig({
     clientUrl: databaseUrl,
     entities: [...entities],
     extensions: [Migrator],
+    // What MikroORM has to say (a connection that broke): by default nothing, as the query that failed says it too.
+    logger: log,
+    colors: false,
     // Generated files and introspection are for development; a service only runs what is listed.
     migrations: { migrationsList: [...migrations], snapshot: false, snapshotOnMigrate: false, silent: true },
     pool: { min: 0, max: poolSize, idleTimeoutMillis: 30_000 },

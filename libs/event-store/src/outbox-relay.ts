@@ -18,7 +18,7 @@ export interface OutboxRelayOptions {
   /** After this a publish counts as failed, whatever `publish` does. */
   readonly publishTimeoutMs?: number;
   readonly onPublished?: (count: number, how: 'direct' | 'swept') => void;
-  /** A publish or a look at the outbox that failed; it is tried again. */
+  /** A publish (the first of its batch) or a look at the outbox that failed; it is tried again. */
   readonly onError?: (error: unknown) => void;
 }
 
@@ -118,15 +118,15 @@ export class OutboxRelay {
     const sent = messages.map(async (message) => {
       try {
         await within(this.#options.publishTimeoutMs, this.#publish(message));
-        return [message.row];
-      } catch (error) {
-        this.#options.onError(error);
-        return [];
       } finally {
         this.#inFlight.delete(message.row);
       }
     });
-    return (await Promise.all(sent)).flat();
+    const results = await Promise.allSettled(sent);
+    // Once for all: with the broker away every message has the same to say.
+    const failed = results.find((result) => result.status === 'rejected');
+    if (failed) this.#options.onError(failed.reason);
+    return messages.filter((_, index) => results[index]?.status === 'fulfilled').map(({ row }) => row);
   }
 
   /** Deletes in the background, many rows at once. A row that survives is published again: consumers know it by its id. */

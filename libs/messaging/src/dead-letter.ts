@@ -48,3 +48,10 @@ export function errorName(error: unknown): string {
   const kind = typeof name === 'string' && /^[\w.-]{1,64}$/.test(name) ? name : 'Error';
   return typeof code === 'string' && /^[\w.-]{1,64}$/.test(code) ? `${kind}/${code}` : kind;
 }
+
+/** Where an error was thrown, for logs: the first frames of its stack, without its message. */
+export function errorPlace(error: unknown): readonly string[] {
+  const stack = error instanceof Error ? (error.stack ?? '') : '';
+  const frames = stack.split('\n').filter((line) => /^ {4}at /.test(line));
+  return frames.slice(0, 4).map((line) => line.trim());
+}

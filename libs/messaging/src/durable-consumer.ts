@@ -14,7 +14,7 @@ import {
 import { nanos } from '@nats-io/transport-node';
 import { STREAMS } from '@sluice/contracts/subjects';
 import { backoff } from './backoff.js';
-import { deadLetterOf, errorName, Poison } from './dead-letter.js';
+import { deadLetterOf, errorName, errorPlace, Poison } from './dead-letter.js';
 import type { Delivery } from './jetstream.context.js';
 import type { Messaging } from './messaging.js';
 import { isStreamNotFound } from './provision.js';
@@ -50,6 +50,8 @@ export interface HandledMessage {
   readonly milliseconds: number;
   /** Name and code of the error, for logs. */
   readonly error?: string;
+  /** Where it was thrown: the first frames of its stack. */
+  readonly where?: readonly string[];
 }
 
 /** The handler went on for longer than it may. */
@@ -164,7 +166,7 @@ export class DurableConsumer {
     };
   }
 
-  /** Comes back when the consumer is gone, or this is stopped. */
+  /** Comes back when the consumer may be gone, the connection is, or this is stopped. */
   async #consume(consumer: Consumer): Promise<void> {
     const { concurrency } = this.#settings;
     const messages = await consumer.consume({
@@ -174,24 +176,33 @@ export class DurableConsumer {
       abort_on_missing_resource: true,
     });
     this.#messages = messages;
+    // The library waits up to `expires` before it looks again whether the consumer is still there; we look at once.
+    const off = this.#messaging.onStatus(({ type }) => type === 'disconnected' && messages.stop());
+    void stopWhenSilent(messages);
     if (this.#stop.signal.aborted) messages.stop();
-    for await (const message of messages) {
-      if (this.#stop.signal.aborted) {
-        message.nak();
-        continue;
+    try {
+      for await (const message of messages) {
+        while (this.#busy.size >= concurrency && !this.#stop.signal.aborted) await Promise.race(this.#busy);
+        if (this.#stop.signal.aborted) {
+          message.nak();
+          continue;
+        }
+        const work = this.#process(message)
+          .catch((error: unknown) => this.#messaging.report(error))
+          .finally(() => this.#busy.delete(work));
+        this.#busy.add(work);
       }
-      const work = this.#process(message).finally(() => this.#busy.delete(work));
-      this.#busy.add(work);
-      if (this.#busy.size >= concurrency) await Promise.race(this.#busy);
+    } finally {
+      off();
     }
   }
 
-  /** Never rejects. */
   async #process(message: JsMsg): Promise<void> {
     const started = performance.now();
     const delivery = this.#deliveryOf(message);
     let outcome: Outcome = 'done';
     let error: string | undefined;
+    let where: readonly string[] = [];
     const alive = setInterval(() => message.working(), this.#settings.ackWaitMs / 3);
     try {
       const data = parse(message.data);
@@ -204,6 +215,7 @@ export class DurableConsumer {
       }
     } catch (caught) {
       error = errorName(caught);
+      where = errorPlace(caught);
       outcome =
         caught instanceof Poison || delivery.deliveries >= this.#settings.maxDeliveries
           ? await this.#bury(message, delivery, error)
@@ -212,7 +224,7 @@ export class DurableConsumer {
       clearInterval(alive);
     }
     const handled = { delivery, outcome, milliseconds: performance.now() - started };
-    this.#onHandled(error === undefined ? handled : { ...handled, error });
+    this.#onHandled(error === undefined ? handled : { ...handled, error, where });
   }
 
   #giveBack(message: JsMsg, { deliveries }: Delivery): Outcome {
@@ -263,6 +275,10 @@ export class DurableConsumer {
       clearTimeout(timer);
     }
   }
+}
+
+async function stopWhenSilent(messages: ConsumerMessages): Promise<void> {
+  for await (const { type } of messages.status()) if (type === 'heartbeats_missed') messages.stop();
 }
 
 function parse(data: Uint8Array): { value: unknown } | undefined {

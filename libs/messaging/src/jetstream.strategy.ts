@@ -98,10 +98,11 @@ export class JetStreamStrategy extends Server implements CustomTransportStrategy
   }
 
   #handled(handled: HandledMessage): void {
-    const { outcome, error, delivery } = handled;
+    const { outcome, error, where, delivery } = handled;
     if (outcome !== 'done') {
       const { subject, stream, durable, sequence, deliveries } = delivery;
-      this.logger.warn({ outcome, error, subject, stream, durable, sequence, deliveries }, 'message not handled');
+      const about = { subject, stream, durable, sequence, deliveries };
+      this.logger.warn({ msg: 'message not handled', outcome, error, where, ...about });
     }
     this.#options.onHandled?.(handled);
   }

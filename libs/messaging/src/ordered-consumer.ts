@@ -147,18 +147,20 @@ export class OrderedConsumer {
       seen += 1;
       if (!this.#deliver(message, info)) lose('handler');
     };
+    const receive = (message: Msg): void => {
+      if (message.headers?.code !== PROTOCOL) take(message);
+      else if (answerProtocol(nc, message) > seen + early.length) lose('gap');
+    };
     const inbox = this.#link.newInbox();
     const subscription = nc.subscribe(inbox, {
       callback: (error, message) => {
         if (over) return;
         quiet = 0;
-        if (error) lose('deleted');
-        else if (message.headers?.code === PROTOCOL) {
-          if (answerProtocol(nc, message) > seen + early.length) lose('gap');
-        }
+        if (error) return lose('deleted');
         // The server may deliver before it answers the creation.
-        else if (ready) take(message);
-        else early.push(message);
+        if (!ready && message.headers?.code !== PROTOCOL) early.push(message);
+        // An exception here would take down the connection's reader.
+        else if (!this.#guarded(() => receive(message))) lose('gap');
       },
     });
     session.defer(() => {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import { backoff } from './backoff.js';
-import { deadLetterOf, errorName } from './dead-letter.js';
+import { deadLetterOf, errorName, errorPlace } from './dead-letter.js';
 import { parseDeliveryInfo } from './delivery-info.js';
 import type { Delivery } from './jetstream.context.js';
 import { parseServerAddress } from './server-address.js';
@@ -71,6 +71,13 @@ describe('a dead letter', () => {
         'Sluice-Dead-Message-Id': ['m1'],
       },
     });
+  });
+
+  it('says where an error was thrown, without its message', () => {
+    const place = errorPlace(new Error('sk_live_secret\n    on two lines'));
+    expect(place[0]).toMatch(/^at .*pure\.spec\.ts/);
+    expect(place.join()).not.toContain('sk_live_secret');
+    expect(errorPlace('text')).toEqual([]);
   });
 
   it.each([
