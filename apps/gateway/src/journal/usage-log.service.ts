@@ -41,6 +41,7 @@ export class UsageLog implements OnModuleInit, OnApplicationShutdown {
   private publisher!: UsagePublisher;
   private folder!: string;
   private stopped = false;
+  private unfinished = 0;
   private readonly publishers: UsagePublisher[] = [];
 
   constructor(
@@ -49,6 +50,11 @@ export class UsageLog implements OnModuleInit, OnApplicationShutdown {
   ) {
     this.journal = new Journal(join(options.root, options.boot), options.segmentBytes);
     health.ready('journal', () => this.journal.check());
+    gauge(
+      'gateway_dead_journals',
+      'Journals of dead boots that metering and billing have not settled yet',
+      () => this.unfinished,
+    );
     gauge('gateway_requests_open', 'Requests with an OPEN and no END in the journal', () => this.journal.opened);
   }
 
@@ -73,6 +79,7 @@ export class UsageLog implements OnModuleInit, OnApplicationShutdown {
   }
 
   private async finish({ boot, folder }: { boot: string; folder: string }): Promise<void> {
+    this.unfinished++;
     const { lost, below } = await closeDeadJournal(folder);
     this.log.info({ boot, lost, records: below }, 'finishing the journal of a dead gateway');
     const publisher = new UsagePublisher(
@@ -85,7 +92,9 @@ export class UsageLog implements OnModuleInit, OnApplicationShutdown {
     await publisher.run({ untilEnd: true });
     while (!this.stopped && (await this.settledBelow(boot)) < below)
       await sleep(SETTLED_POLL_MS, undefined, { ref: false });
-    if (!this.stopped) await forgetFolder(folder);
+    if (this.stopped) return;
+    await forgetFolder(folder);
+    this.unfinished--;
   }
 
   private async forgetSettled(): Promise<void> {
