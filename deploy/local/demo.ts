@@ -48,7 +48,7 @@ export async function ensureDemo(stack: Stack, file: string): Promise<Demo> {
     backing: {
       kind: stack.backing.kind,
       postgresUrls: stack.databases,
-      natsUrl: stack.natsUrl('team'),
+      natsUrl: stack.natsUrl('admin'),
       redisUrl: stack.backing.redis.url,
     },
     services: stack.urls,

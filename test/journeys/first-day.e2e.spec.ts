@@ -180,3 +180,15 @@ describe('the first day of a customer', () => {
     await eventually(async () => (await balance()) < before);
   }, 90_000);
 });
+
+describe('every service', () => {
+  it('says that it lives, that it is ready, and what it does', async () => {
+    for (const [name, url] of Object.entries(stack.urls)) {
+      for (const path of ['/livez', '/readyz'])
+        expect([name, path, (await fetch(url + path)).status]).toEqual([name, path, 200]);
+      const metrics = await fetch(`${url}/metrics`);
+      expect(metrics.headers.get('content-type')).toMatch(/^text\/plain/);
+      expect(await metrics.text()).toMatch(new RegExp(`^process_cpu_seconds_total\\{.*service="${name}".*\\} `, 'm'));
+    }
+  });
+});
