@@ -76,6 +76,13 @@ export default {
       to: { path: '^libs/testing/' },
     },
     {
+      name: 'fixtures-only-in-tests',
+      comment: 'made-up values are for specs; what a service needs to run is not called a fixture',
+      severity: 'error',
+      from: { pathNot: SPEC },
+      to: { path: '[.]fixture[.]ts$' },
+    },
+    {
       name: 'no-dev-dependency-in-production',
       comment: 'a production install is without it',
       severity: 'error',

@@ -15,6 +15,8 @@ const BROKEN = {
   'apps/gateway/src/an-app.ts': "export * from '../../auth/src/key.js';",
   'apps/gateway/src/nats.ts': "export * from '@nats-io/jetstream';",
   'apps/gateway/src/test-code.ts': "export * from '../../../libs/testing/src/upwards.js';",
+  'libs/contracts/src/made-up.fixture.ts': 'export const madeUp = 1;',
+  'apps/gateway/src/made-up.ts': "export * from '../../../libs/contracts/src/made-up.fixture.js';",
   'apps/gateway/src/dev-dependency.ts': "export * from 'fast-check';",
   'apps/gateway/src/undeclared.ts': "export * from 'semver';",
   'apps/gateway/src/misspelt.ts': "export * from './nowhere.js';",

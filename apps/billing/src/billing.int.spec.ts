@@ -1,6 +1,7 @@
 import { describe, expect, it, jest } from '@jest/globals';
 import { usageBatchId, type UsageBatch, type UsageRecord } from '@sluice/contracts/gateway';
 import { usageSubject } from '@sluice/contracts/subjects';
+import { aUsageBatch, aUsageRecord, inJournal } from '@sluice/contracts/usage-record.fixture';
 import type { FeedMessage } from '@sluice/messaging';
 import { systemId } from '@sluice/primitives/id';
 import { billingSuite, manager, PRICES, until } from './billing-suite.fixture.js';
@@ -10,37 +11,16 @@ jest.setTimeout(60_000);
 const billing = billingSuite();
 const { call, internal, organization, prices, status } = billing;
 
-const record = async (change: Partial<UsageRecord> = {}): Promise<UsageRecord> => ({
-  requestId: systemId(),
-  attempt: 1,
-  seq: 0,
-  organizationId: 'org-1',
-  project: 'default',
-  workload: 'chat',
-  keyId: 'key-1',
-  model: 'sim/small',
-  endpoint: '/v1/chat/completions',
-  stream: false,
-  outcome: 'ok',
-  rank: 4,
-  estimated: false,
-  inputTokens: '100',
-  cachedInputTokens: '20',
-  outputTokens: '30',
-  priceVersion: (await prices()).find(({ model }) => model === 'sim/small')!.version,
-  prices: PRICES,
-  worker: 'w1',
-  startedAt: new Date().toISOString(),
-  endedAt: new Date().toISOString(),
-  ttftMs: 12.5,
-  ...change,
-});
-const batchOf = (...records: UsageRecord[]): UsageBatch => ({
-  boot: systemId(),
-  from: 0,
-  to: records.length - 1,
-  records: records.map((one, seq) => ({ ...one, seq })),
-});
+const record = async (change: Partial<UsageRecord> = {}): Promise<UsageRecord> =>
+  aUsageRecord({
+    requestId: systemId(),
+    priceVersion: (await prices()).find(({ model }) => model === 'sim/small')!.version,
+    prices: PRICES,
+    startedAt: new Date().toISOString(),
+    endedAt: new Date().toISOString(),
+    ...change,
+  });
+const batchOf = (...records: UsageRecord[]): UsageBatch => aUsageBatch(inJournal(records), systemId());
 const publish = (batch: UsageBatch) => billing.messaging().publish(usageSubject(1), batch, { id: usageBatchId(batch) });
 const settled = async ({ boot }: UsageBatch) =>
   (await internal<{ below: number }>(`/internal/usage/settled/${boot}`)).below;

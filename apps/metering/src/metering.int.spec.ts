@@ -6,6 +6,7 @@ import { wrap } from '@sluice/contracts/envelope';
 import { usageBatchId, type UsageBatch, type UsageRecord } from '@sluice/contracts/gateway';
 import type { UsageRow } from '@sluice/contracts/metering';
 import { DLQ, eventSubject, usageSubject } from '@sluice/contracts/subjects';
+import { aUsageBatch, aUsageRecord, inJournal } from '@sluice/contracts/usage-record.fixture';
 import { migrate } from '@sluice/event-store';
 import { connect, type FeedMessage, type Messaging } from '@sluice/messaging';
 import { systemId } from '@sluice/primitives/id';
@@ -28,37 +29,16 @@ const actor: Actor = {
   requestId: 'r-1',
   address: '127.0.0.1',
 };
-const record = (change: Partial<UsageRecord> = {}): UsageRecord => ({
-  requestId: systemId(),
-  attempt: 1,
-  seq: 0,
-  organizationId: ORGANIZATION,
-  project: 'default',
-  workload: 'chat',
-  keyId: 'key-1',
-  model: 'sim/small',
-  endpoint: '/v1/chat/completions',
-  stream: false,
-  outcome: 'ok',
-  rank: 4,
-  estimated: false,
-  inputTokens: '100',
-  cachedInputTokens: '20',
-  outputTokens: '30',
-  priceVersion: 'p1',
-  prices: { input: '2000000', cachedInput: '1000000', output: '3000000' },
-  worker: 'w1',
-  startedAt: new Date().toISOString(),
-  endedAt: new Date().toISOString(),
-  ttftMs: 12.5,
-  ...change,
-});
-const batchOf = (...records: UsageRecord[]): UsageBatch => ({
-  boot: systemId(),
-  from: 0,
-  to: records.length - 1,
-  records: records.map((one, seq) => ({ ...one, seq })),
-});
+const record = (change: Partial<UsageRecord> = {}): UsageRecord =>
+  aUsageRecord({
+    requestId: systemId(),
+    organizationId: ORGANIZATION,
+    prices: { input: '2000000', cachedInput: '1000000', output: '3000000' },
+    startedAt: new Date().toISOString(),
+    endedAt: new Date().toISOString(),
+    ...change,
+  });
+const batchOf = (...records: UsageRecord[]): UsageBatch => aUsageBatch(inJournal(records), systemId());
 
 /** Every answer's fields; which of them are there is what the tests look at. */
 interface Answer {

@@ -1,31 +1,9 @@
 import { describe, expect, it } from '@jest/globals';
 import { usageRecordSchema, type UsageRecord } from './gateway.js';
 import { judgeClaim, oddityOf, seqRanges, usageHash } from './usage-claim.js';
+import { aUsageRecord } from './usage-record.fixture.js';
 
-const record: UsageRecord = {
-  requestId: 'req-1',
-  attempt: 1,
-  seq: 0,
-  organizationId: 'org-1',
-  project: 'default',
-  workload: 'chat',
-  keyId: 'key-1',
-  model: 'sim/small',
-  endpoint: '/v1/chat/completions',
-  stream: true,
-  outcome: 'ok',
-  rank: 4,
-  estimated: false,
-  inputTokens: '100',
-  cachedInputTokens: '20',
-  outputTokens: '30',
-  priceVersion: 'p1',
-  prices: { input: '1', cachedInput: '1', output: '2' },
-  worker: 'w1',
-  startedAt: '2026-11-20T10:00:00.000Z',
-  endedAt: '2026-11-20T10:00:01.000Z',
-  ttftMs: 12.5,
-};
+const record = aUsageRecord();
 
 /** Another value of the same type for every field of the record. */
 const others: { [K in keyof UsageRecord]: UsageRecord[K] } = {
@@ -38,7 +16,7 @@ const others: { [K in keyof UsageRecord]: UsageRecord[K] } = {
   keyId: 'key-2',
   model: 'other',
   endpoint: '/v1/completions',
-  stream: false,
+  stream: true,
   outcome: 'aborted',
   rank: 3,
   estimated: true,

@@ -1,11 +1,13 @@
 import { describe, expect, it } from '@jest/globals';
 import type { UsageRecord } from '@sluice/contracts/gateway';
+import { aUsageRecord as record } from '@sluice/contracts/usage-record.fixture';
 import * as fc from 'fast-check';
 import { creditEntries, usageEntries } from '../ledger/ledger.js';
 import type { PriceVersion } from '../prices/price.decider.js';
 import { decideCharge, type Charge, type ChargeDecision } from './charge.js';
 import { decideCharges, spendByMonth } from './charges.decider.js';
 
+/** At it, the record of the fixture costs 80·2 + 20·1 + 30·3 = 270 pico-USD. */
 const price: PriceVersion = {
   version: 'p1',
   model: 'sim/small',
@@ -13,32 +15,6 @@ const price: PriceVersion = {
   effectiveFrom: 0,
   source: 'file',
 };
-/** Costs 80·2 + 20·1 + 30·3 = 270 pico-USD. */
-const record = (change: Partial<UsageRecord> = {}): UsageRecord => ({
-  requestId: 'req-1',
-  attempt: 1,
-  seq: 0,
-  organizationId: 'org-1',
-  project: 'default',
-  workload: 'chat',
-  keyId: 'key-1',
-  model: 'sim/small',
-  endpoint: '/v1/chat/completions',
-  stream: false,
-  outcome: 'ok',
-  rank: 4,
-  estimated: false,
-  inputTokens: '100',
-  cachedInputTokens: '20',
-  outputTokens: '30',
-  priceVersion: 'p1',
-  prices: { input: '2', cachedInput: '1', output: '3' },
-  worker: 'w1',
-  startedAt: '2026-11-20T10:00:00.000Z',
-  endedAt: '2026-11-20T10:00:59.999Z',
-  ttftMs: 12,
-  ...change,
-});
 const charged = (decision: ChargeDecision): Charge => {
   if (decision.kind !== 'charge') throw new Error(`not charged: ${JSON.stringify(decision)}`);
   return decision.charge;

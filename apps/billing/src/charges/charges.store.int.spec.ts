@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
-import type { UsageBatch, UsageRecord } from '@sluice/contracts/gateway';
+import type { UsageRecord } from '@sluice/contracts/gateway';
+import { aUsageBatch as batch, aUsageRecord } from '@sluice/contracts/usage-record.fixture';
 import { withBacking } from '@sluice/testing';
 import { Client } from 'pg';
 import { billingDatabaseOf, type BillingDatabase } from '../billing-database.fixture.js';
@@ -36,39 +37,9 @@ const credit = async (organizationId: string, amount: bigint) =>
   );
 
 /** Costs 80·2 + 20·1 + 30·3 = 270 pico-USD. */
-const record = (change: Partial<UsageRecord> = {}): UsageRecord => ({
-  requestId: 'req-1',
-  attempt: 1,
-  seq: 0,
-  organizationId: 'org-1',
-  project: 'default',
-  workload: 'chat',
-  keyId: 'key-1',
-  model: 'sim/small',
-  endpoint: '/v1/chat/completions',
-  stream: false,
-  outcome: 'ok',
-  rank: 4,
-  estimated: false,
-  inputTokens: '100',
-  cachedInputTokens: '20',
-  outputTokens: '30',
-  priceVersion: version,
-  prices: { input: '2', cachedInput: '1', output: '3' },
-  worker: 'w1',
-  startedAt: '2026-11-20T10:00:00.000Z',
-  endedAt: '2026-11-20T10:00:59.999Z',
-  ttftMs: 12.5,
-  ...change,
-});
+const record = (change: Partial<UsageRecord> = {}): UsageRecord => aUsageRecord({ priceVersion: version, ...change });
 const many = (count: number, change: Partial<UsageRecord> = {}, from = 0): UsageRecord[] =>
   Array.from({ length: count }, (_, i) => record({ ...change, requestId: `req-${from + i}`, seq: from + i }));
-const batch = (records: UsageRecord[], boot = 'boot-1'): UsageBatch => ({
-  boot,
-  from: records[0]!.seq,
-  to: records.at(-1)!.seq,
-  records,
-});
 const one = async (sql: string) => (await database.rows(sql))[0]!;
 const balances = async (organizationId = 'org-1') => {
   const rows = await database.rows<{ name: string; balance: string }>(

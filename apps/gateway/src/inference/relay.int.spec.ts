@@ -4,10 +4,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { Rejected } from '@sluice/contracts/errors';
 import type { UsageRecord } from '@sluice/contracts/gateway';
+import { anOpenedRequest } from '@sluice/contracts/usage-record.fixture';
 import { systemClock } from '@sluice/primitives/clock';
 import type { ServiceTokens } from '@sluice/service-kit';
 import fastify, { type FastifyInstance } from 'fastify';
-import type { OpenedRequest } from '../journal/entry.js';
 import type { Journal } from '../journal/journal.service.js';
 import type { Cut, Keys } from '../keys/keys.service.js';
 import type { Admission } from './admission.service.js';
@@ -17,19 +17,6 @@ import { Relay } from './relay.service.js';
 
 const USAGE = '"usage":{"prompt_tokens":7,"completion_tokens":3}';
 const event = (fields: string) => `data: {"choices":[{"delta":{"content":"x"}}]${fields}}\n\n`;
-const opened: OpenedRequest = {
-  requestId: 'r1',
-  organizationId: 'o',
-  project: 'default',
-  workload: 'w',
-  keyId: 'k1',
-  model: 'm',
-  endpoint: 'chat/completions',
-  stream: true,
-  priceVersion: 'p',
-  prices: { input: '1', cachedInput: '1', output: '1' },
-  startedAt: '2026-01-01T00:00:00.000Z',
-};
 
 /** The disk is slow on purpose: an answer that does not wait for it is caught. */
 const DISK_MS = 200;
@@ -84,7 +71,7 @@ beforeEach(async () => {
   gateway = fastify();
   gateway.post('/', async (request, reply) => {
     const stream = request.headers['x-stream'] === '1';
-    const exchange = new Exchange({ ...opened, stream }, systemClock.monotonic());
+    const exchange = new Exchange(anOpenedRequest({ stream }), systemClock.monotonic());
     const wish = { wantsUsage: false, wantsContinuousUsage: false };
     try {
       results.push(

@@ -3,38 +3,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { usageBatchSchema, type UsageBatch, type UsageRecord } from '@sluice/contracts/gateway';
-import type { OpenedRequest } from './entry.js';
+import { anOpenedRequest, aUsageRecord } from '@sluice/contracts/usage-record.fixture';
 import { Journal } from './journal.service.js';
 import { adoptDeadFolders, claimFolder, JournalReader } from './segments.service.js';
 import { closeDeadJournal } from './usage-log.service.js';
 import { UsagePublisher } from './usage-publisher.service.js';
 
-const opened = (requestId: string): OpenedRequest => ({
-  requestId,
-  organizationId: 'o',
-  project: 'default',
-  workload: 'w',
-  keyId: 'k',
-  model: 'm',
-  endpoint: 'chat/completions',
-  stream: true,
-  priceVersion: 'p1',
-  prices: { input: '1', cachedInput: '1', output: '2' },
-  startedAt: '2026-01-01T00:00:00.000Z',
-});
-const ended = (requestId: string): Omit<UsageRecord, 'seq'> => ({
-  ...opened(requestId),
-  attempt: 1,
-  outcome: 'ok',
-  rank: 4,
-  estimated: false,
-  inputTokens: '10',
-  cachedInputTokens: '0',
-  outputTokens: '5',
-  worker: 'w1',
-  endedAt: '2026-01-01T00:00:01.000Z',
-  ttftMs: 3,
-});
+const opened = (requestId: string) => anOpenedRequest({ requestId });
+const ended = (requestId: string): Omit<UsageRecord, 'seq'> => aUsageRecord({ requestId });
 
 let root: string;
 beforeEach(async () => {
@@ -117,7 +93,7 @@ describe('the usage journal', () => {
     expect(
       records.map(({ requestId, seq, outcome, rank, outputTokens }) => [requestId, seq, outcome, rank, outputTokens]),
     ).toEqual([
-      ['whole', 0, 'ok', 4, '5'],
+      ['whole', 0, 'ok', 4, '30'],
       ['cut', 1, 'aborted', 3, '7'],
       ['never-answered', 2, 'aborted', 1, '0'],
     ]);

@@ -1,34 +1,9 @@
 import { describe, expect, it } from '@jest/globals';
 import type { UsageRecord } from '@sluice/contracts/gateway';
+import { aUsageRecord as record } from '@sluice/contracts/usage-record.fixture';
 import * as fc from 'fast-check';
 import { contributionOf, rollUp, type Contribution } from './rollup.js';
 import { decideUsage, type Booked } from './usage.decider.js';
-
-const record = (change: Partial<UsageRecord> = {}): UsageRecord => ({
-  requestId: 'req-1',
-  attempt: 1,
-  seq: 0,
-  organizationId: 'org-1',
-  project: 'default',
-  workload: 'chat',
-  keyId: 'key-1',
-  model: 'sim/small',
-  endpoint: '/v1/chat/completions',
-  stream: false,
-  outcome: 'ok',
-  rank: 4,
-  estimated: false,
-  inputTokens: '100',
-  cachedInputTokens: '20',
-  outputTokens: '30',
-  priceVersion: 'p1',
-  prices: { input: '2', cachedInput: '1', output: '3' },
-  worker: 'w1',
-  startedAt: '2026-11-20T10:00:00.000Z',
-  endedAt: '2026-11-20T10:00:59.999Z',
-  ttftMs: 12,
-  ...change,
-});
 
 /** The tables as far as decisions depend on them: claims, and every contribution ever booked. */
 class Tables {

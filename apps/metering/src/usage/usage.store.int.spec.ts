@@ -1,6 +1,7 @@
 import { MikroORM } from '@mikro-orm/postgresql';
 import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
-import type { UsageBatch, UsageRecord } from '@sluice/contracts/gateway';
+import type { UsageRecord } from '@sluice/contracts/gateway';
+import { aUsageBatch as batch, aUsageRecord as record } from '@sluice/contracts/usage-record.fixture';
 import { migrate } from '@sluice/event-store';
 import { withBacking } from '@sluice/testing';
 import { Client } from 'pg';
@@ -9,31 +10,6 @@ import { UsageStore } from './usage.store.js';
 
 const backing = withBacking(['postgres']);
 
-const record = (change: Partial<UsageRecord> = {}): UsageRecord => ({
-  requestId: 'req-1',
-  attempt: 1,
-  seq: 0,
-  organizationId: 'org-1',
-  project: 'default',
-  workload: 'chat',
-  keyId: 'key-1',
-  model: 'sim/small',
-  endpoint: '/v1/chat/completions',
-  stream: false,
-  outcome: 'ok',
-  rank: 4,
-  estimated: false,
-  inputTokens: '100',
-  cachedInputTokens: '20',
-  outputTokens: '30',
-  priceVersion: 'p1',
-  prices: { input: '2', cachedInput: '1', output: '3' },
-  worker: 'w1',
-  startedAt: '2026-11-20T10:00:00.000Z',
-  endedAt: '2026-11-20T10:00:59.999Z',
-  ttftMs: 12.5,
-  ...change,
-});
 const many = (count: number, from = 0): UsageRecord[] =>
   Array.from({ length: count }, (_, i) =>
     record({
@@ -43,12 +19,6 @@ const many = (count: number, from = 0): UsageRecord[] =>
       model: `model-${(from + i) % 3}`,
     }),
   );
-const batch = (records: UsageRecord[], boot = 'boot-1'): UsageBatch => ({
-  boot,
-  from: records[0]!.seq,
-  to: records.at(-1)!.seq,
-  records,
-});
 
 let orm: MikroORM;
 let store: UsageStore;
