@@ -110,7 +110,7 @@ async function fromDebian(server: ServerName, search: BinarySearch): Promise<Fou
   const target = join(search.cache, 'debian');
   try {
     await makeOnce(target, (draft) => {
-      search.onProgress(`fetching ${DEBIAN_PACKAGES.join(', ')} with apt-get into ${target}`);
+      search.onProgress(`trying apt-get for ${DEBIAN_PACKAGES.join(', ')}, unpacked into ${target}`);
       return fetchDebianPackages(DEBIAN_PACKAGES, draft);
     });
   } catch (error) {
