@@ -58,7 +58,14 @@ function outside(): string {
   const made = mkdtempSync('/var/tmp/sluice-');
   chmodSync(made, 0o755);
   makeFolder(stateDir);
-  rmSync(pointer, { force: true });
-  symlinkSync(made, pointer);
+  // The first of several processes at once decides; one that points nowhere is left from a folder somebody removed.
+  if (!existsSync(pointer)) rmSync(pointer, { force: true });
+  try {
+    symlinkSync(made, pointer);
+  } catch (error) {
+    rmSync(made, { recursive: true });
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    return outside();
+  }
   return made;
 }
