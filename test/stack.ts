@@ -1,8 +1,8 @@
 // A whole Sluice of a test's own: its processes, servers and data are nobody else's, and go with it.
-import { mkdtempSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { ensureDemo, type Demo } from '../deploy/local/demo.ts';
 import { startStack, type Stack, type StackOptions } from '../deploy/local/stack.ts';
 
@@ -16,6 +16,16 @@ const FAST = {
   DECODE_MS_PER_SEQUENCE: '0',
 };
 
+const FOLDERS = fileURLToPath(new URL('../.sluice/test/', import.meta.url));
+
+/** A new folder of a test's own that PostgreSQL, which runs as another user, can pass through. */
+export function newFolder(prefix: string): string {
+  mkdirSync(FOLDERS, { recursive: true });
+  const dir = mkdtempSync(join(FOLDERS, prefix));
+  chmodSync(dir, 0o711);
+  return dir;
+}
+
 export interface TestStack extends Stack {
   readonly demo: Demo;
   readonly dir: string;
@@ -24,7 +34,7 @@ export interface TestStack extends Stack {
 export async function startTestStack(
   options: Partial<Pick<StackOptions, 'workers' | 'workerEnv' | 'serviceEnv'>> = {},
 ): Promise<TestStack> {
-  const dir = mkdtempSync(join(tmpdir(), 'sluice-test-'));
+  const dir = newFolder('stack-');
   // BACKING chooses the kind; servers that other tests share are not for one that stops them.
   const env = { BACKING: process.env['BACKING'] };
   const stack = await startStack({
@@ -37,7 +47,12 @@ export async function startTestStack(
     say: () => {},
   });
   try {
-    return { ...stack, dir, demo: await ensureDemo(stack, join(dir, 'demo.json')) };
+    const demo = await ensureDemo(stack, join(dir, 'demo.json'));
+    const stop = async () => {
+      await stack.stop();
+      rmSync(dir, { recursive: true, force: true });
+    };
+    return { ...stack, stop, dir, demo };
   } catch (error) {
     await stack.stop();
     throw error;

@@ -39,8 +39,7 @@ async function main(): Promise<void> {
     })();
     void stopping.then(() => process.exit(0));
   };
-  process.on('SIGINT', () => stop('SIGINT'));
-  process.on('SIGTERM', () => stop('SIGTERM'));
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stop(signal));
 
   if (values.fresh) {
     await dropBacking(join(dir, 'backing'));

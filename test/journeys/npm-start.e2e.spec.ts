@@ -1,13 +1,13 @@
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { dropBacking } from '@sluice/testing';
 import type { Demo } from '../../deploy/local/demo.ts';
-import { call, eventually } from '../stack.ts';
+import { call, eventually, newFolder } from '../stack.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const START_MS = 120_000;
@@ -16,11 +16,12 @@ const run = promisify(execFile);
 let dir: string;
 let started: { child: ChildProcess; output: string };
 beforeAll(async () => {
-  dir = mkdtempSync(join(tmpdir(), 'sluice-start-'));
+  dir = newFolder('start-');
   started = await start();
 }, START_MS);
 afterAll(async () => {
   started?.child.kill('SIGKILL');
+  await dropBacking(join(dir, 'backing'));
   rmSync(dir, { recursive: true, force: true });
 }, 60_000);
 
@@ -55,7 +56,7 @@ async function ours(): Promise<string[]> {
 describe('npm start', () => {
   it('prints a curl that works as pasted', async () => {
     const curl = /(curl \S+\/chat\/completions[\s\S]*?'\{.*\}')/.exec(started.output)![1]!;
-    const { stdout } = await run('bash', ['-c', `${curl.replace(/^curl/, 'curl -sS')}`]);
+    const { stdout } = await run('bash', ['-c', curl.replace(/^curl/, 'curl -sS')]);
     expect(JSON.parse(stdout)).toMatchObject({
       object: 'chat.completion',
       usage: { prompt_tokens: expect.any(Number) },

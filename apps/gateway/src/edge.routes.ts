@@ -1,7 +1,9 @@
+import type { IncomingMessage } from 'node:http';
 import { Rejected } from '@sluice/contracts/errors';
 import { managementProblem, problemHeaders, toRejected } from '@sluice/service-kit';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { ERRORS } from '@sluice/contracts/errors';
+import { readBody } from './body.js';
 import { ENDPOINTS, type InferenceRoute } from './inference/inference.route.js';
 import type { ModelsRoute } from './inference/models.route.js';
 import { refuse } from './inference/refuse.js';
@@ -32,16 +34,10 @@ export function edgeRoutes({ inference, models, management, bodyLimit }: EdgeRou
   return async (scope: FastifyInstance): Promise<void> => {
     // Bodies stay bytes: the inference path reads them itself, the management path hands them on.
     scope.removeAllContentTypeParsers();
-    scope.addContentTypeParser('*', { parseAs: 'buffer', bodyLimit }, (_request, body, done) => done(null, body));
-    scope.setErrorHandler((error, request, reply) => {
-      const rejected = toRejected(error);
-      const tooLarge = rejected.code === 'request_too_large';
-      return problem(
-        request,
-        reply,
-        tooLarge ? new Rejected('request_too_large', `The body is larger than ${bodyLimit} bytes.`) : rejected,
-      );
-    });
+    scope.addContentTypeParser('*', (_request: FastifyRequest, payload: IncomingMessage) =>
+      readBody(payload, bodyLimit),
+    );
+    scope.setErrorHandler((error, request, reply) => problem(request, reply, toRejected(error)));
 
     for (const prefix of ['/v1', '/inference/v1', '/w/:project/:workload/v1']) {
       for (const endpoint of ENDPOINTS) {
@@ -57,7 +53,6 @@ export function edgeRoutes({ inference, models, management, bodyLimit }: EdgeRou
         scope.route({
           method: [...METHODS],
           url: prefix + path,
-          bodyLimit,
           handler: (request, reply) =>
             problem(
               request,
@@ -69,7 +64,7 @@ export function edgeRoutes({ inference, models, management, bodyLimit }: EdgeRou
     }
     const manage = (request: FastifyRequest, reply: FastifyReply) => management.handle(request, reply);
     for (const url of ['/api/*', '/v1/api-keys', '/v1/api-keys/*'])
-      scope.route({ method: [...METHODS], url, bodyLimit, handler: manage });
+      scope.route({ method: [...METHODS], url, handler: manage });
   };
 }
 
