@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from '
 import { dirname } from 'node:path';
 import { SERVICES, type ServiceName } from '@sluice/contracts/actor';
 import { DEFAULT_PREFIXES, formatSecret } from '@sluice/primitives/secret';
-import { serviceKeys } from '@sluice/testing';
+import { serviceKeys } from '@sluice/service-kit';
 import type { JWK } from 'jose';
 
 export const NATS_USERS = ['admin', 'auth', 'gateway', 'metering', 'billing', 'router', 'worker', 'team'] as const;

@@ -10,8 +10,8 @@ import { aUsageBatch, aUsageRecord, inJournal } from '@sluice/contracts/usage-re
 import { migrate } from '@sluice/event-store';
 import { connect, type FeedMessage, type Messaging } from '@sluice/messaging';
 import { systemId } from '@sluice/primitives/id';
-import { createApp, ServiceTokens } from '@sluice/service-kit';
-import { serviceKeys, withBacking, type FreshDatabase } from '@sluice/testing';
+import { createApp, serviceKeys, ServiceTokens } from '@sluice/service-kit';
+import { withBacking, type FreshDatabase } from '@sluice/testing';
 import { meteringDatabase } from './database.js';
 import { meteringConfig } from './metering.config.js';
 import { consume, MeteringModule } from './metering.module.js';

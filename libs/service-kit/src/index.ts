@@ -7,4 +7,5 @@ export { managementProblem, openaiProblem, problemHeaders, toRejected } from './
 export { ok, parse } from './respond.js';
 export { createApp, runService, type ServiceOptions } from './run.js';
 export { ServiceClient, type ServiceCall } from './service-client.js';
+export { serviceKeys, type ServiceKeys } from './service-keys.js';
 export { ServiceTokens, type Caller } from './service-tokens.js';

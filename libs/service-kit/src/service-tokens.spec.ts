@@ -1,6 +1,7 @@
-import { beforeAll, describe, expect, it } from '@jest/globals';
-import type { Actor, ServiceName } from '@sluice/contracts/actor';
-import { exportJWK, generateKeyPair, importJWK, SignJWT, type JWK } from 'jose';
+import { describe, expect, it } from '@jest/globals';
+import type { Actor } from '@sluice/contracts/actor';
+import { importJWK, SignJWT } from 'jose';
+import { serviceKeys } from './service-keys.js';
 import { ServiceTokens } from './service-tokens.js';
 
 const actor: Actor = {
@@ -11,16 +12,8 @@ const actor: Actor = {
   requestId: 'r',
   address: '127.0.0.1',
 };
-const privateKeys = {} as Record<ServiceName, JWK>;
-const publicKeys: { keys: JWK[] } = { keys: [] };
-beforeAll(async () => {
-  for (const name of ['gateway', 'auth', 'router'] as const) {
-    const pair = await generateKeyPair('EdDSA', { crv: 'Ed25519', extractable: true });
-    privateKeys[name] = { ...(await exportJWK(pair.privateKey)), kid: name, alg: 'EdDSA' };
-    publicKeys.keys.push({ ...(await exportJWK(pair.publicKey)), kid: name, alg: 'EdDSA' });
-  }
-});
-const tokensOf = (name: ServiceName) => new ServiceTokens(name, privateKeys[name], publicKeys);
+const { privateKeys, publicKeys } = await serviceKeys('gateway', 'auth', 'router');
+const tokensOf = (name: keyof typeof privateKeys) => new ServiceTokens(name, privateKeys[name], publicKeys);
 const refused = expect.objectContaining({ code: 'invalid_api_key' });
 
 describe('ServiceTokens', () => {

@@ -15,4 +15,3 @@ export { freshDatabase, type FreshDatabase } from './backing/fresh-database.js';
 export { withBacking, type SuiteBacking } from './backing/with-backing.js';
 export { deciderSpec } from './decider-spec.js';
 export { manualClock, type ManualClock } from './manual-clock.js';
-export { serviceKeys, type ServiceKeys } from './service-keys.js';

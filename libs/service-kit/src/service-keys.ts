@@ -6,7 +6,7 @@ export interface ServiceKeys<Name extends string> {
   readonly publicKeys: { keys: (JWK & { kty: 'OKP'; kid: Name })[] };
 }
 
-/** Fresh signing keys for services that call each other in a test. */
+/** Fresh signing keys for services that call each other: for an installation, or a test. */
 export async function serviceKeys<const Name extends string>(...names: readonly Name[]): Promise<ServiceKeys<Name>> {
   const pairs = await Promise.all(
     names.map(async (kid) => {
