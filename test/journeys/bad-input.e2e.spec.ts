@@ -182,6 +182,23 @@ describe('the management plane, done wrong', () => {
     });
   });
 
+  it('makes one organization of one Idempotency-Key, goes on where it ended, and takes it for one request only', async () => {
+    const create = (name: string) =>
+      call<{ data: { id: string; managementKey: { apiKey: string; secretReturned?: boolean } } }>(
+        stack.baseUrl,
+        stack.operatorKey,
+        'POST',
+        '/api/operator/organizations',
+        { name },
+        { 'idempotency-key': 'o1' },
+      );
+    const first = await create('Acme');
+    const second = await create('Acme');
+    expect(second.body.data.id).toBe(first.body.data.id);
+    expect(second.body.data.managementKey.secretReturned).toBe(false);
+    expect((await create('Other')).status).toBe(409);
+  });
+
   it('needs credit for a credit key', async () => {
     const { body } = await call<{ data: { managementKey: { apiKey: string } } }>(
       stack.baseUrl,

@@ -196,4 +196,10 @@ describe('a key', () => {
     expect(new Set(made.map(({ key }) => key.keyId)).size).toBe(1);
     expect(made.filter(({ secret }) => secret !== undefined)).toHaveLength(1);
   });
+
+  it('is not given to another request under the same Idempotency-Key', async () => {
+    await keys.issueCredit(actor, ORGANIZATION, creditKeySchema.parse({ name: 'n' }), 'mine');
+    const other = keys.issueCredit(actor, ORGANIZATION, creditKeySchema.parse({ name: 'other' }), 'mine');
+    await expect(other).rejects.toThrow(expect.objectContaining({ code: 'conflict' }));
+  });
 });

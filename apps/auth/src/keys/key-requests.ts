@@ -25,6 +25,9 @@ export const creditKeySchema = z.strictObject({
 });
 export type CreditKeyRequest = z.infer<typeof creditKeySchema>;
 
+/** The header of a write that may be repeated. */
+export const idempotencyKeySchema = z.string().min(1).max(255).optional();
+
 export const managementKeySchema = z.strictObject({ name, project: z.string().max(63).optional() });
 
 /** @throws Rejected `not_implemented` naming the first setting that is not there yet */

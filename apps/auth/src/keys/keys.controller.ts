@@ -1,20 +1,19 @@
 import { Body, Controller, Delete, Get, Headers, HttpCode, Param, Post, Query, Res } from '@nestjs/common';
 import type { Actor } from '@sluice/contracts/actor';
 import { Rejected } from '@sluice/contracts/errors';
-import { maskedSecret } from '@sluice/primitives/secret';
+import { systemClock } from '@sluice/primitives/clock';
 import { AllowServices, ManagementActor, ok, parse, requireOrganization } from '@sluice/service-kit';
 import type { FastifyReply } from 'fastify';
 import { z } from 'zod';
+import { created, listed } from './key-answers.js';
 import type { Key } from './key.entity.js';
-import { creditKeySchema, managementKeySchema, refuseNotYet } from './key-requests.js';
-import { KeysService, type IssuedSecret, type Revoked } from './keys.service.js';
+import { creditKeySchema, idempotencyKeySchema, managementKeySchema, refuseNotYet } from './key-requests.js';
+import { KeysService, type Revoked } from './keys.service.js';
 
 const pageSchema = z.strictObject({
   limit: z.coerce.number().int().min(1).max(1_000).default(1_000),
   cursor: z.uuid().optional(),
 });
-const idempotencySchema = z.string().min(1).max(255).optional();
-const EXPIRES_SOON_MS = 14 * 24 * 60 * 60 * 1000;
 
 /** `/api/keys`: inference keys of the actor's organization, and its management keys. */
 @Controller('api/keys')
@@ -24,7 +23,7 @@ export class KeysController {
 
   @Get()
   async list(@ManagementActor() actor: Actor, @Query() query: unknown) {
-    return this.page(actor, query, ['credit'], listed);
+    return this.page(actor, query, ['credit'], (key) => listed(key, systemClock.now()));
   }
 
   @Post('credit')
@@ -39,7 +38,7 @@ export class KeysController {
     const request = parse(creditKeySchema, body);
     return ok(
       created(
-        await this.keys.issueCredit(actor, organizationId, request, parse(idempotencySchema, idempotency, 'header')),
+        await this.keys.issueCredit(actor, organizationId, request, parse(idempotencyKeySchema, idempotency, 'header')),
         'credit',
       ),
     );
@@ -72,7 +71,7 @@ export class KeysController {
     const settings = { organizationId, name, project: project ?? actor.project };
     return ok(
       created(
-        await this.keys.issueManagement(actor, settings, parse(idempotencySchema, idempotency, 'header')),
+        await this.keys.issueManagement(actor, settings, parse(idempotencyKeySchema, idempotency, 'header')),
         'management',
       ),
     );
@@ -85,7 +84,9 @@ export class KeysController {
 
   @Get(':id')
   async get(@ManagementActor() actor: Actor, @Param('id') id: string) {
-    return ok(listed(await this.keys.get(requireOrganization(actor), id, ['credit'], actor.project)));
+    return ok(
+      listed(await this.keys.get(requireOrganization(actor), id, ['credit'], actor.project), systemClock.now()),
+    );
   }
 
   @Delete(':id')
@@ -109,41 +110,4 @@ export class KeysController {
     if ('pending' in revoked) return reply.status(202).send(ok({ deleted: true, inForce: 'pending' }));
     return reply.status(200).send(ok({ deleted: true, inForce: revoked.inForce }));
   }
-}
-
-/** A new key as its creator sees it: the secret is in `apiKey` this once, on a repetition it is masked. */
-function created({ key, secret }: IssuedSecret, keyType: 'credit' | 'management') {
-  return {
-    id: key.keyId,
-    name: key.name,
-    ...(keyType === 'credit' ? { keyType } : {}),
-    keyPrefix: key.keyPrefix,
-    apiKey: secret ?? maskedSecret(key.keyPrefix),
-    ...(secret === undefined ? { secretReturned: false } : {}),
-    isActive: true,
-    createdAt: key.issuedAt,
-  };
-}
-
-/** A key in a list. What other services know of it (spend, usage) is not there yet and left out. */
-function listed(key: Key) {
-  return {
-    id: key.keyId,
-    name: key.name,
-    description: key.description ?? null,
-    tags: key.tags,
-    keyPlan: 'credits',
-    keyType: 'credit',
-    apiKey: maskedSecret(key.keyPrefix),
-    keyPrefix: key.keyPrefix,
-    isActive: key.status === 'active',
-    status: key.status,
-    scopes: key.scopes,
-    access: key.access,
-    models: key.models ?? null,
-    rpmLimit: key.rpm ?? null,
-    createdAt: key.issuedAt.toISOString(),
-    expiresAt: key.expiresAt?.toISOString() ?? null,
-    expiresSoon: key.expiresAt ? key.expiresAt.getTime() - Date.now() < EXPIRES_SOON_MS : false,
-  };
 }

@@ -12,6 +12,7 @@ import { DEFAULT_PREFIXES, formatSecret, shownPrefix } from '@sluice/primitives/
 import type { ServiceClient } from '@sluice/service-kit';
 import type { InForceService } from '../gateways/in-force.service.js';
 import { metadataOf } from '../metadata.js';
+import { stableId } from '../stable-id.js';
 import { keyCodec, keyStream, type IssuedKey, type KeyEvent } from './key.js';
 import { keyDecider } from './key.decider.js';
 import { KeyRow, type Key } from './key.entity.js';
@@ -83,7 +84,7 @@ export class KeysService {
 
   /** An operator credential that exists from the start; the same digest is the same key. */
   async ensureOperator(digest: string): Promise<void> {
-    const keyId = uuidFrom(`operator:${digest}`);
+    const keyId = stableId(`operator:${digest}`);
     const key: IssuedKey = {
       keyId,
       kind: 'operator',
@@ -165,7 +166,7 @@ export class KeysService {
     const prefix = DEFAULT_PREFIXES[kind];
     const secret = formatSecret(prefix, randomBytes(32));
     const scope = `${settings.organizationId}:${actor.keyId}:${kind}`;
-    const keyId = idempotencyKey === undefined ? systemId() : uuidFrom(`${scope}:${idempotencyKey}`);
+    const keyId = idempotencyKey === undefined ? systemId() : stableId(`${scope}:${idempotencyKey}`);
     const key: IssuedKey = {
       ...settings,
       keyId,
@@ -181,6 +182,9 @@ export class KeysService {
       metadataOf(actor),
     );
     if (state.status !== 'active') throw new Rejected('conflict', 'The key of this Idempotency-Key was revoked.');
+    if (events.length === 0 && !sameRequest(state.issued, key)) {
+      throw new Rejected('conflict', 'This Idempotency-Key was used for another request.');
+    }
     return { key: state.issued, secret: events.length > 0 ? secret : undefined };
   }
 }
@@ -199,8 +203,8 @@ async function projectKeys(em: EntityManager, events: readonly StoredEvent<KeyEv
 
 const digestOf = (secret: string): string => createHash('sha256').update(secret).digest('base64url');
 
-/** A UUID of version 8 from a text: the same text, the same id. */
-function uuidFrom(text: string): string {
-  const hex = createHash('sha256').update(text).digest('hex');
-  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-8${hex.slice(13, 16)}-a${hex.slice(17, 20)}-${hex.slice(20, 32)}`;
-}
+/** Was the same asked for? What is made anew each time, and an expiry counted from now, may differ. */
+const sameRequest = (one: IssuedKey, other: IssuedKey): boolean =>
+  (['name', 'project', 'description', 'tags', 'scopes', 'access', 'models', 'rpm'] as const).every(
+    (field) => JSON.stringify(one[field]) === JSON.stringify(other[field]),
+  );

@@ -1,9 +1,13 @@
 import { Body, Controller, Get, Headers, HttpCode, Param, Post, Query } from '@nestjs/common';
 import type { Actor } from '@sluice/contracts/actor';
+import { Rejected } from '@sluice/contracts/errors';
 import { systemId } from '@sluice/primitives/id';
 import { AllowServices, ManagementActor, ok, parse, requireOperator } from '@sluice/service-kit';
 import { z } from 'zod';
+import { idempotencyKeySchema } from '../keys/key-requests.js';
+import { secretOnce } from '../keys/key-answers.js';
 import { KeysService } from '../keys/keys.service.js';
+import { stableId } from '../stable-id.js';
 import { OrganizationsService } from './organizations.service.js';
 
 const createSchema = z.strictObject({ name: z.string().trim().min(1).max(80) });
@@ -21,24 +25,22 @@ export class OrganizationsController {
     private readonly keys: KeysService,
   ) {}
 
-  /** A new organization with its first management key, whose secret is in this answer and never again. */
+  /**
+   * A new organization with its first management key, whose secret is in this answer and never again. The same
+   * Idempotency-Key goes on where an earlier attempt ended.
+   */
   @Post('api/operator/organizations')
   @HttpCode(201)
-  async create(
-    @ManagementActor() actor: Actor,
-    @Body() body: unknown,
-    @Headers('idempotency-key') _idempotency?: string,
-  ) {
+  async create(@ManagementActor() actor: Actor, @Body() body: unknown, @Headers('idempotency-key') header?: string) {
     requireOperator(actor);
     const { name } = parse(createSchema, body);
-    const { organizationId, createdAt } = await this.organizations.create(actor, systemId(), name);
-    const { key, secret } = await this.keys.issueManagement(actor, { organizationId, project: null, name: 'first' });
-    return ok({
-      id: organizationId,
-      name,
-      createdAt,
-      managementKey: { id: key.keyId, keyPrefix: key.keyPrefix, apiKey: secret },
-    });
+    const idempotency = parse(idempotencyKeySchema, header, 'header');
+    const id = idempotency === undefined ? systemId() : stableId(`organization:${actor.keyId}:${idempotency}`);
+    const created = await this.organizations.create(actor, id, name);
+    if (created.name !== name) throw new Rejected('conflict', 'This Idempotency-Key was used for another request.');
+    const settings = { organizationId: id, project: null, name: 'first' };
+    const issued = await this.keys.issueManagement(actor, settings, 'first');
+    return ok({ id, name, createdAt: created.createdAt, managementKey: secretOnce(issued) });
   }
 
   @Get('api/operator/organizations')
