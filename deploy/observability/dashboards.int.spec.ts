@@ -7,6 +7,7 @@ import { SERVICES } from '@sluice/contracts/actor';
 import { serviceKeys } from '@sluice/service-kit';
 import { withBacking } from '@sluice/testing';
 import { Client } from 'pg';
+import { parse } from 'yaml';
 import { runOnce } from '../local/supervisor.ts';
 import { databaseUrl, provisionDatabases } from '../provision.ts';
 
@@ -186,6 +187,14 @@ const rowsOf = async (panel: Panel, chosen: Readonly<Record<string, readonly str
   (await grafana.query<Record<string, unknown>>(interpolate(panel.targets[0]!.rawSql!, chosen))).rows;
 
 describe('the usage dashboard', () => {
+  it('asks only data sources that are provisioned, metering by the role that can only read', () => {
+    const file = join(import.meta.dirname, 'grafana/provisioning/datasources/sluice.yml');
+    const { datasources } = parse(readFileSync(file, 'utf8')) as { datasources: { uid: string; user?: string }[] };
+    const named = new Set(dashboard.panels.map(({ datasource }) => datasource.uid));
+    expect([...named].toSorted()).toEqual(datasources.map(({ uid }) => uid).toSorted());
+    expect(datasources.find(({ uid }) => uid === 'metering')).toMatchObject({ user: 'grafana' });
+  });
+
   it('has an expectation here for every panel that asks metering', () => {
     expect(sqlPanels.map(({ title }) => title)).toEqual(Object.keys(EXPECTED));
     expect(sqlPanels.map(({ targets }) => targets.length)).toEqual(sqlPanels.map(() => 1));

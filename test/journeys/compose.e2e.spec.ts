@@ -61,6 +61,7 @@ async function haveImage(image: string): Promise<boolean> {
 }
 
 const reason = await whyNot();
+if (reason !== undefined) console.warn(`docker compose is not tested here: ${reason}`);
 const noPrometheus =
   reason ?? ((await haveImage('prom/prometheus:v2.53.3')) ? undefined : "the image of Prometheus can't be had");
 /** A test that can't be run is not passed: it says so in its name, and counts as skipped. */
