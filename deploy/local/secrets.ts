@@ -19,10 +19,16 @@ export interface StackSecrets {
   readonly servicePublicKeys: { readonly keys: JWK[] };
 }
 
-/** The secrets in `file` (0600), made at the first start and kept. */
+/** The secrets in `file` (0600): made at the first start and kept; what a newer version needs besides is added. */
 export async function keptSecrets(file: string): Promise<StackSecrets> {
-  if (existsSync(file)) return JSON.parse(readFileSync(file, 'utf8')) as StackSecrets;
-  const secrets = await newSecrets();
+  const fresh = await newSecrets();
+  const kept = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as StackSecrets) : fresh;
+  const secrets: StackSecrets = {
+    ...fresh,
+    ...kept,
+    databases: { ...fresh.databases, ...kept.databases },
+    nats: { ...fresh.nats, ...kept.nats },
+  };
   writePrivate(file, JSON.stringify(secrets, null, 2));
   return secrets;
 }

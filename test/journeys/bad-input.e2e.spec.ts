@@ -101,16 +101,23 @@ describe('the inference plane, done wrong', () => {
     expect(answers[0]!.headers.get('x-ratelimit-limit-requests')).toBe('2');
   });
 
-  it('does not hang on half a request', async () => {
+  it.each([
+    ['is not HTTP', 'POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: junk\r\n\r\n', 400],
+    ['has endless headers', `GET /v1/models HTTP/1.1\r\nhost: x\r\na: ${'b'.repeat(100_000)}\r\n\r\n`, 431],
+  ])('answers what %s with a clear error, and does not hang', async (_what, request, status) => {
     const { hostname, port } = new URL(stack.baseUrl);
     const socket = connect(Number(port), hostname);
     const text = await new Promise<string>((resolve) => {
       let seen = '';
       socket.on('data', (chunk) => (seen += chunk.toString()));
+      socket.on('error', () => {});
       socket.on('close', () => resolve(seen));
-      socket.write('POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: junk\r\n\r\n');
+      socket.write(request);
     });
-    expect(text).toMatch(/^HTTP\/1\.1 400/);
+    expect(text).toMatch(new RegExp(`^HTTP/1\\.1 ${status} `));
+    expect(JSON.parse(text.slice(text.indexOf('{')))).toMatchObject({
+      error: { code: 'invalid_request', type: 'invalid_request_error' },
+    });
   });
 });
 

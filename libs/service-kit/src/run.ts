@@ -5,6 +5,7 @@ import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fa
 import type { ServiceName } from '@sluice/contracts/actor';
 import { systemId } from '@sluice/primitives/id';
 import { collectDefaultMetrics, register } from 'prom-client';
+import { answerBadHttp } from './bad-http.js';
 import { ConfigError, type BaseConfig } from './config.js';
 import { HealthController, HealthRegistry } from './health.controller.js';
 import { loggerFor, NestLogger, startLogger } from './logger.js';
@@ -92,6 +93,7 @@ export async function createApp<C extends BaseConfig>(
     routerOptions: { maxParamLength: 512 },
     requestTimeout: REQUEST_TIMEOUT_MS,
     keepAliveTimeout: 75_000,
+    clientErrorHandler: answerBadHttp,
   });
   const app = await NestFactory.create<NestFastifyApplication>(root, adapter, {
     logger: new NestLogger(),
