@@ -16,14 +16,26 @@ const USAGE = `npm start [-- options]
   --port N       of the gateway (default ${PORT}, a free one where that is taken; 0: a free one)
   --help`;
 
-const { values } = parseArgs({
-  options: {
-    fresh: { type: 'boolean', default: false },
-    dir: { type: 'string', default: join(ROOT, '.sluice') },
-    port: { type: 'string', default: String(PORT) },
-    help: { type: 'boolean', default: false },
-  },
-});
+const values = options();
+
+function options() {
+  try {
+    const { values } = parseArgs({
+      options: {
+        fresh: { type: 'boolean', default: false },
+        dir: { type: 'string', default: join(ROOT, '.sluice') },
+        port: { type: 'string', default: String(PORT) },
+        help: { type: 'boolean', default: false },
+      },
+    });
+    const port = Number(values.port);
+    if (!Number.isInteger(port) || port < 0 || port > 65_535) throw new Error(`--port ${values.port} is not a port.`);
+    return { ...values, port };
+  } catch (error) {
+    console.error(`${(error as Error).message}\n\n${USAGE}`);
+    return process.exit(2);
+  }
+}
 
 /** Of all that may lie in `.sluice`, what a run of the stack leaves. */
 const OURS = ['secrets.json', 'demo.json', 'nats.conf', 'journal', 'workers', 'logs'];
@@ -50,7 +62,7 @@ async function main(): Promise<void> {
     dir,
     keep: true,
     prefer: 'local',
-    ...(values.port === '0' ? {} : { port: Number(values.port) }),
+    ...(values.port === 0 ? {} : { port: values.port }),
     say,
     step,
   });
