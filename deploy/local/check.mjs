@@ -11,6 +11,7 @@ const STEPS = {
   format: ['oxfmt', '--check', '.'],
   boundaries: ['node', 'deploy/local/check-boundaries.mjs'],
   workspaces: ['node', 'deploy/local/check-workspaces.mjs'],
+  'generated files': ['node', '--disable-warning=ExperimentalWarning', 'deploy/generate.ts', '--check'],
 };
 
 await main(async () => {
