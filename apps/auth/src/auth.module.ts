@@ -6,7 +6,7 @@ import { STREAMS } from '@sluice/contracts/subjects';
 import { connectOrm, OutboxRelay } from '@sluice/event-store';
 import { connect, type Messaging } from '@sluice/messaging';
 import { systemClock } from '@sluice/primitives/clock';
-import { gauge, HealthRegistry, loggerFor, ServiceClient, ServiceTokens } from '@sluice/service-kit';
+import { gauge, HealthRegistry, logBroker, loggerFor, ServiceClient, ServiceTokens } from '@sluice/service-kit';
 import type { AuthConfig } from './auth.config.js';
 import { authDatabase } from './database.js';
 import { GatewaysController } from './gateways/gateways.controller.js';
@@ -38,17 +38,11 @@ class Lifecycle implements OnModuleInit, OnApplicationShutdown {
     health.ready('postgres', async () => {
       if (!(await orm.isConnected())) throw new Error('not connected');
     });
-    const log = loggerFor('messaging');
     // Not part of readiness: with NATS away keys are still verified, and deletes are confirmed by push.
-    messaging.onStatus((status) => {
-      if (status.type === 'error') log.warn({ err: status.error }, 'messaging');
-      else log.info(`NATS ${status.type}`);
-      if (status.type === 'connected') {
-        relay.nudge();
-        void messaging
-          .verifyStreams(STREAMS.filter(({ name }) => name === 'EVT_AUTH'))
-          .catch((err: unknown) => log.error({ err }, 'streams'));
-      }
+    logBroker(messaging, () => {
+      relay.nudge();
+      const ours = STREAMS.filter(({ name }) => name === 'EVT_AUTH');
+      void messaging.verifyStreams(ours).catch((err: unknown) => loggerFor('messaging').error({ err }, 'streams'));
     });
     gauge('outbox_oldest_seconds', 'Age of the oldest message that the broker has not acknowledged', async () => {
       const { oldestAgeMs } = await relay.stats().catch(() => ({ oldestAgeMs: Number.NaN }));

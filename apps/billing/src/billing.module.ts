@@ -5,8 +5,7 @@ import type { OnApplicationShutdown, OnModuleInit } from '@nestjs/common';
 import { STREAMS } from '@sluice/contracts/subjects';
 import { connectOrm, OutboxRelay } from '@sluice/event-store';
 import { connect, connectConsumers, Messaging } from '@sluice/messaging';
-import { HealthRegistry, loggerFor } from '@sluice/service-kit';
-import { Gauge, register } from 'prom-client';
+import { gauge, HealthRegistry, logBroker, loggerFor } from '@sluice/service-kit';
 import type { BillingConfig } from './billing.config.js';
 import { ChargesStore } from './charges/charges.store.js';
 import { SettledController } from './charges/settled.controller.js';
@@ -40,24 +39,15 @@ class Lifecycle implements OnModuleInit, OnApplicationShutdown {
     health.ready('postgres', async () => {
       if (!(await orm.isConnected())) throw new Error('not connected');
     });
-    const log = loggerFor('messaging');
-    messaging.onStatus((status) => {
-      if (status.type === 'error') log.warn({ err: status.error }, 'messaging');
-      else log.info(`NATS ${status.type}`);
-      if (status.type !== 'connected') return;
+    logBroker(messaging, () => {
       relay.nudge();
       const ours = STREAMS.filter(({ name }) => name === 'EVT_BILLING');
-      void messaging.verifyStreams(ours).catch((err: unknown) => log.error({ err }, 'streams'));
+      void messaging.verifyStreams(ours).catch((err: unknown) => loggerFor('messaging').error({ err }, 'streams'));
     });
-    const age = new Gauge({
-      name: 'outbox_oldest_seconds',
-      help: 'Age of the oldest message that the broker has not acknowledged',
-      registers: [],
-      async collect() {
-        this.set((await relay.stats().catch(() => ({ oldestAgeMs: 0 }))).oldestAgeMs / 1000);
-      },
+    gauge('outbox_oldest_seconds', 'Age of the oldest message that the broker has not acknowledged', async () => {
+      const { oldestAgeMs } = await relay.stats().catch(() => ({ oldestAgeMs: Number.NaN }));
+      return oldestAgeMs / 1000;
     });
-    register.registerMetric(age);
   }
 
   async onModuleInit(): Promise<void> {

@@ -4,7 +4,7 @@ import { Inject, Injectable, Module } from '@nestjs/common';
 import type { OnApplicationShutdown } from '@nestjs/common';
 import { connect, type Messaging } from '@sluice/messaging';
 import { systemId } from '@sluice/primitives/id';
-import { HealthRegistry, loggerFor, ServiceClient, ServiceTokens } from '@sluice/service-kit';
+import { HealthRegistry, logBroker, ServiceClient, ServiceTokens } from '@sluice/service-kit';
 import type { GatewayConfig } from './gateway.config.js';
 import { Admission } from './inference/admission.service.js';
 import { InferenceRoute } from './inference/inference.route.js';
@@ -39,11 +39,7 @@ class Lifecycle implements OnApplicationShutdown {
     private readonly relay: Relay,
     private readonly management: ManagementRoute,
   ) {
-    const log = loggerFor('messaging');
-    messaging.onStatus((status) => {
-      if (status.type === 'error') log.warn({ err: status.error }, 'messaging');
-      else log.info(`NATS ${status.type}`);
-    });
+    logBroker(messaging);
   }
 
   async onApplicationShutdown(): Promise<void> {

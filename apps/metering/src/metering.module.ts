@@ -4,7 +4,7 @@ import { Injectable, Module } from '@nestjs/common';
 import type { OnApplicationShutdown, OnModuleInit } from '@nestjs/common';
 import { connectOrm } from '@sluice/event-store';
 import { connect, connectConsumers, Messaging } from '@sluice/messaging';
-import { HealthRegistry, loggerFor } from '@sluice/service-kit';
+import { HealthRegistry, logBroker, loggerFor } from '@sluice/service-kit';
 import { meteringDatabase } from './database.js';
 import { KeyNameConsumer } from './keys/key-name.consumer.js';
 import type { MeteringConfig } from './metering.config.js';
@@ -26,11 +26,7 @@ class Lifecycle implements OnModuleInit, OnApplicationShutdown {
     health.ready('postgres', async () => {
       if (!(await orm.isConnected())) throw new Error('not connected');
     });
-    const log = loggerFor('messaging');
-    messaging.onStatus((status) => {
-      if (status.type === 'error') log.warn({ err: status.error }, 'messaging');
-      else log.info(`NATS ${status.type}`);
-    });
+    logBroker(messaging);
   }
 
   async onModuleInit(): Promise<void> {

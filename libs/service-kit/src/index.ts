@@ -1,3 +1,4 @@
+export { logBroker } from './broker-log.js';
 export { AllowServices, ManagementActor, requireOperator, requireOrganization } from './callers.guard.js';
 export { baseConfig, ConfigError, defineConfig, json, type BaseConfig } from './config.js';
 export { gauge } from './gauge.js';
