@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { createWriteStream, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { isIPv4 } from 'node:net';
+import { createServer, isIPv4 } from 'node:net';
 import { join } from 'node:path';
 import type { ContainerRuntimeClient, GenericContainer, WaitStrategy } from 'testcontainers';
 import type { BackingOptions, Server, ServerName, Servers } from './backing.js';
@@ -66,6 +66,19 @@ async function haveImage(
   await within(PULL_MS, client.image.pull(ImageName.fromString(image)));
 }
 
+/**
+ * Is the daemon's address one of this machine? In something like a container testcontainers names the bridge's gateway.
+ * Whoever can listen there is there; a list of interfaces leaves out a bridge without containers.
+ */
+function isHere(daemon: string): Promise<boolean> {
+  if (daemon === 'localhost') return Promise.resolve(true);
+  return new Promise((resolve) => {
+    const probe = createServer();
+    probe.once('error', () => resolve(false));
+    probe.listen(0, daemon, () => probe.close(() => resolve(true)));
+  });
+}
+
 interface Room {
   readonly client: ContainerRuntimeClient;
   readonly cleaner: DockerCleaner;
@@ -99,7 +112,7 @@ async function startContainers(
   };
   // Another address only where the daemon is not on this machine, or we are in a container beside those we start.
   const daemon = client.info.containerRuntime.host;
-  const host = daemon === 'localhost' ? '127.0.0.1' : daemon;
+  const host = (await isHere(daemon)) ? '127.0.0.1' : daemon;
   const room: Room = { client, cleaner, network, id, keep, logs, host };
   try {
     cleaner.add('network', network);
