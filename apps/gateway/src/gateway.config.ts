@@ -19,6 +19,8 @@ export const gatewayConfig = defineConfig({
     .min(4_096)
     .default(16 * 1024 * 1024),
   KEY_CACHE: z.coerce.number().int().min(1).default(1_000_000),
+  /** How many gateways run: each enforces its share of a key's rate while Redis is away. */
+  GATEWAYS: z.coerce.number().int().min(1).max(10_000).default(1),
   /** Bytes of a request's body. */
   BODY_LIMIT: z.coerce
     .number()

@@ -95,7 +95,10 @@ export class GatewayModule {
           inject: [CLIENTS, HealthRegistry],
           useFactory: ({ billing }: Clients, health: HealthRegistry) => new Prices(billing, health),
         },
-        { provide: RedisLimiter, useFactory: () => new RedisLimiter({ url: config.REDIS_URL, gateways: () => 1 }) },
+        {
+          provide: RedisLimiter,
+          useFactory: () => new RedisLimiter({ url: config.REDIS_URL, gateways: () => config.GATEWAYS }),
+        },
         {
           provide: UsageLog,
           inject: [CLIENTS, HealthRegistry],

@@ -11,6 +11,7 @@ const REFRESH_MS = 2_000;
 export class Prices implements OnModuleInit, OnApplicationShutdown {
   private readonly log = loggerFor('prices');
   private byModel: Map<string, Price[]> | undefined;
+  private refreshing: Promise<void> | undefined;
   private timer: NodeJS.Timeout | undefined;
 
   constructor(
@@ -40,8 +41,13 @@ export class Prices implements OnModuleInit, OnApplicationShutdown {
     return this.byModel?.get(model)?.find(({ effectiveFrom }) => Date.parse(effectiveFrom) <= now);
   }
 
-  /** Asks again; for a model whose price may be newer than the list. */
-  async refresh(): Promise<void> {
+  /** Asks again; for a model whose price may be newer than the list. One question at a time, whoever asks. */
+  refresh(): Promise<void> {
+    this.refreshing ??= this.load().finally(() => (this.refreshing = undefined));
+    return this.refreshing;
+  }
+
+  private async load(): Promise<void> {
     const { prices } = await this.billing.ask({ method: 'GET', path: '/internal/prices' }, pricesResponseSchema);
     const byModel = Map.groupBy(prices, ({ model }) => model);
     // The latest first, so that the first one already in force is the one.
