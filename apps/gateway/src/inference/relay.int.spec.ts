@@ -144,16 +144,22 @@ describe('the relay', () => {
     expect(await response.text()).toBe(`{"choices":[],${USAGE}}`);
   });
 
-  it('delivers nothing on a key that was revoked while the worker thought', async () => {
+  it('delivers nothing on a key that was revoked while the worker thought, and has the worker stopped', async () => {
+    const closed = Promise.withResolvers<void>();
     answer = (_request, response) => {
       alive = false;
       sse(response);
-      response.end(`${event(`,${USAGE}`)}data: [DONE]\n\n`);
+      const timer = setInterval(() => response.write(event(`,${USAGE}`)), 10);
+      response.on('close', () => {
+        clearInterval(timer);
+        closed.resolve();
+      });
     };
     const response = await post(true);
     expect(response.status).toBe(401);
     expect(await response.text()).not.toContain('choices');
     expect(ends).toHaveLength(1);
+    await closed.promise;
   });
 
   it('ends a stream that breaks off with an error event, no [DONE], and one END with the last count', async () => {

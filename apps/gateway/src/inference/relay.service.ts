@@ -78,6 +78,8 @@ export class Relay {
     if (request.raw.socket.destroyed) gone();
     try {
       const upstream = await this.send(order, abort.signal);
+      // An end before somebody reads it must not be an error that nobody hears.
+      upstream.body.on('error', () => {});
       exchange.answered(systemClock.monotonic());
       exchange.worker = header(upstream, ROUTER_HEADERS.worker) ?? null;
       exchange.attempt = attemptOf(upstream);
@@ -89,7 +91,10 @@ export class Relay {
       else await this.passWhole(order, upstream);
       return 'ok';
     } catch (error) {
-      return await this.fail(order, abort.signal.aborted ? (abort.signal.reason as Error) : (error as Error));
+      const reason = abort.signal.aborted ? (abort.signal.reason as Error) : (error as Error);
+      // What may still come from the router is not wanted: it has to cancel the worker.
+      cut(reason);
+      return await this.fail(order, reason);
     } finally {
       clearTimeout(timer);
       untrack();
