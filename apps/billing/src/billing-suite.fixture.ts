@@ -15,7 +15,15 @@ import { billingDatabaseOf, type BillingDatabase } from './billing-database.fixt
 import { billingConfig } from './billing.config.js';
 import { BillingModule, consume } from './billing.module.js';
 
-const base = { keyId: 'k', project: null, requestId: 'r-1', address: '127.0.0.1' };
+const base = {
+  keyId: 'k',
+  memberId: null,
+  role: null,
+  scopes: ['admin' as const],
+  project: null,
+  requestId: 'r-1',
+  address: '127.0.0.1',
+};
 export const operator: Actor = { ...base, kind: 'operator', organizationId: null };
 export const manager = (organizationId: string): Actor => ({ ...base, kind: 'management', organizationId });
 /** Of the model `sim/small`, in the file that the service starts with. */

@@ -24,6 +24,9 @@ const ORGANIZATION = 'org-1';
 const actor: Actor = {
   kind: 'management',
   keyId: 'mk-1',
+  memberId: null,
+  role: null,
+  scopes: ['admin'],
   organizationId: ORGANIZATION,
   project: null,
   requestId: 'r-1',

@@ -1,4 +1,4 @@
-/** Who and what caused an event; stored beside it. No secrets, no personal data but the address of the caller. */
+/** Who and what caused an event; stored beside it. No secrets, no personal data. */
 export interface EventMetadata {
   /** The credential, service or process that asked: `mk:<keyId>`, `service:billing`, `system:expiry`. */
   readonly actor: string;
@@ -9,6 +9,6 @@ export interface EventMetadata {
   readonly causationId?: string;
   /** W3C trace context. */
   readonly traceparent?: string;
-  /** Network address of the caller. */
+  /** Network address of the caller: personal data, so it is there for inline projections and never stored with the event. */
   readonly address?: string;
 }

@@ -159,6 +159,7 @@ export class EventStore<E> {
     metadata: EventMetadata,
   ): Promise<readonly StoredEvent<E>[]> {
     const recordedAt = new Date(this.#clock.now());
+    const { address: _personal, ...lasting } = metadata;
     const stored = events.map((event, index) => ({
       id: this.#newId(),
       streamId,
@@ -179,7 +180,7 @@ export class EventStore<E> {
               event_id: id,
               type,
               data: JSON.stringify(data),
-              metadata: JSON.stringify(metadata),
+              metadata: JSON.stringify(lasting),
               recorded_at: recordedAt,
             };
           }),

@@ -7,6 +7,9 @@ import { ServiceTokens } from './service-tokens.js';
 const actor: Actor = {
   kind: 'management',
   keyId: 'k',
+  memberId: null,
+  role: null,
+  scopes: ['admin'],
   organizationId: 'o',
   project: null,
   requestId: 'r',

@@ -20,6 +20,9 @@ const ORGANIZATION = 'o1';
 const actor: Actor = {
   kind: 'management',
   keyId: 'mk',
+  memberId: null,
+  role: null,
+  scopes: ['admin'],
   organizationId: ORGANIZATION,
   project: null,
   requestId: 'r1',
@@ -35,7 +38,7 @@ let keys: KeysService;
 const stored: OutboxMessage[] = [];
 let brokerUp = true;
 const servers: Server[] = [];
-const heard: { keyId: string; version: number }[] = [];
+const heard: { id: string; version: number }[] = [];
 
 beforeAll(async () => {
   const options = authDatabase((await backing.database('auth')).url);
@@ -85,7 +88,7 @@ async function gateway(answer: (boot: string) => { boot: string } | undefined): 
       const reply = answer(boot);
       if (!reply) return;
       const { tombstones } = JSON.parse(Buffer.concat(chunks).toString()) as {
-        tombstones: { keyId: string; version: number }[];
+        tombstones: { id: string; version: number }[];
       };
       heard.push(...tombstones);
       response.end(JSON.stringify({ ...reply, tombstones }));
@@ -121,8 +124,8 @@ describe('a revoke', () => {
       inForce: { confirmed: 2, of: 2, ms: expect.any(Number) },
     });
     expect(heard).toEqual([
-      { keyId: key.keyId, version: 2 },
-      { keyId: key.keyId, version: 2 },
+      { id: key.keyId, version: 2, inflight: 'cut' },
+      { id: key.keyId, version: 2, inflight: 'cut' },
     ]);
   });
 
@@ -151,7 +154,7 @@ describe('a revoke', () => {
     await gateway((boot) => ({ boot }));
     stored.length = 0;
     expect(await keys.revoke(actor, key, 'deleted')).toMatchObject({ inForce: { confirmed: 1, of: 1 } });
-    expect(heard).toEqual([{ keyId: key.keyId, version: 2 }]);
+    expect(heard).toEqual([{ id: key.keyId, version: 2, inflight: 'cut' }]);
     await until(() => stored.some(({ subject }) => subject === `keyfeed.key.${key.keyId}`));
   });
 

@@ -6,7 +6,8 @@ import {
   EVIDENCE_MS,
   tombstonesResponseSchema,
   type InForce,
-  type KeyInvalidation,
+  MAX_TOMBSTONES,
+  type Invalidation,
 } from '@sluice/contracts/auth';
 import { enqueue, OutboxRow, type OutboxMessage, type OutboxRelay } from '@sluice/event-store';
 import type { Clock } from '@sluice/primitives/clock';
@@ -14,7 +15,7 @@ import { systemId } from '@sluice/primitives/id';
 import { loggerFor, type ServiceTokens } from '@sluice/service-kit';
 import { Histogram } from 'prom-client';
 import { Agent, request } from 'undici';
-import { keyedInvalidation } from '../keys/invalidation.js';
+import { invalidationMessage } from '../keys/invalidation.js';
 import { GatewayRow, type Gateway } from './gateway.entity.js';
 
 const PUSH_TIMEOUT_MS = 1_000;
@@ -54,13 +55,14 @@ export class InForceService {
   ) {}
 
   /**
-   * @param sent the invalidation in the outbox, and whether the broker acknowledged it at once
+   * @param invalidations what each gateway has to confirm
+   * @param sent the invalidations in the outbox, and whether the broker acknowledged them at once
    * @param startedAt monotonic milliseconds
    */
-  async reach(invalidation: KeyInvalidation, sent: Sent, startedAt: number): Promise<Reached> {
+  async reach(invalidations: readonly Invalidation[], sent: Sent, startedAt: number): Promise<Reached> {
     const acknowledgedAt = this.acknowledged(sent);
     const gateways = await this.registered();
-    const confirmations = await Promise.all(gateways.map((gateway) => this.push(gateway, invalidation)));
+    const confirmations = await Promise.all(gateways.map((gateway) => this.push(gateway, invalidations)));
     const confirmed = confirmations.filter(Boolean).length;
     if (confirmed < gateways.length && !(await this.waitForEvidenceToEnd(acknowledgedAt))) return { pending: true };
     const ms = Math.round(this.clock.monotonic() - startedAt);
@@ -69,12 +71,10 @@ export class InForceService {
   }
 
   /** The whole procedure once more, for a revoke that was committed before. */
-  async announceAgain(invalidation: KeyInvalidation, startedAt: number): Promise<Reached> {
-    const { keyId, version } = invalidation;
-    const messages = await this.em
-      .fork()
-      .transactional((tx) => enqueue(tx, [keyedInvalidation(systemId(), keyId, version)]));
-    return this.reach(invalidation, { outbox: messages, published: this.relay.publish(messages) }, startedAt);
+  async announceAgain(invalidations: readonly Invalidation[], startedAt: number): Promise<Reached> {
+    const again = invalidations.map((invalidation) => invalidationMessage(systemId(), invalidation));
+    const messages = await this.em.fork().transactional((tx) => enqueue(tx, again));
+    return this.reach(invalidations, { outbox: messages, published: this.relay.publish(messages) }, startedAt);
   }
 
   private registered(): Promise<Gateway[]> {
@@ -103,13 +103,20 @@ export class InForceService {
     return undefined;
   }
 
-  /** True when this gateway process confirmed it, or is known to be gone because another process answers in its place. */
-  private async push(gateway: Gateway, invalidation: KeyInvalidation): Promise<boolean> {
+  /** True when this gateway process confirmed them, or is known to be gone because another process answers in its place. */
+  private async push(gateway: Gateway, invalidations: readonly Invalidation[]): Promise<boolean> {
+    for (let from = 0; from < invalidations.length; from += MAX_TOMBSTONES) {
+      if (!(await this.pushSome(gateway, invalidations.slice(from, from + MAX_TOMBSTONES)))) return false;
+    }
+    return true;
+  }
+
+  private async pushSome(gateway: Gateway, asked: readonly Invalidation[]): Promise<boolean> {
     try {
       const response = await request(`${gateway.url}/internal/tombstones`, {
         method: 'POST',
         headers: { authorization: await this.tokens.headerFor('gateway'), 'content-type': 'application/json' },
-        body: JSON.stringify({ tombstones: [invalidation] }),
+        body: JSON.stringify({ tombstones: asked }),
         dispatcher: this.agent,
         signal: AbortSignal.timeout(PUSH_TIMEOUT_MS),
       });
@@ -120,7 +127,8 @@ export class InForceService {
         await this.retire(gateway.boot);
         return true;
       }
-      return tombstones.some(({ keyId, version }) => keyId === invalidation.keyId && version >= invalidation.version);
+      const confirmed = new Map(tombstones.map(({ id, version }) => [id, version]));
+      return asked.every(({ id, version }) => (confirmed.get(id) ?? 0) >= version);
     } catch (err) {
       this.log.debug({ err, boot: gateway.boot }, 'a gateway did not confirm');
       return false;

@@ -2,7 +2,7 @@ import { keyIssuedV1, keyRevokedV1 } from '@sluice/contracts/auth';
 import { CLOUD_EVENT_CONTENT_TYPE, wrap } from '@sluice/contracts/envelope';
 import { eventSubject } from '@sluice/contracts/subjects';
 import type { OutboundMessage, StoredEvent } from '@sluice/event-store';
-import { keyedInvalidation } from './invalidation.js';
+import { invalidationMessage } from './invalidation.js';
 import type { KeyEvent } from './key.js';
 
 const ISSUED = keyIssuedV1.shape.type.value;
@@ -12,7 +12,7 @@ const REVOKED = keyRevokedV1.shape.type.value;
 export function publishKey(stored: StoredEvent<KeyEvent>): OutboundMessage[] {
   const { event, id, version } = stored;
   const { keyId, organizationId, project, keyPrefix } = event.data;
-  const messages = event.type === 'KeyIssued' ? [] : [keyedInvalidation(id, keyId, version)];
+  const messages = event.type === 'KeyIssued' ? [] : [invalidationMessage(id, { id: keyId, version, inflight: 'cut' })];
   // Operators belong to no organization: their keys are nobody else's business.
   if (organizationId === null || (event.type === 'KeyIssued' && event.data.kind === 'operator')) return messages;
   const about = { organizationId, project, keyId, keyPrefix };

@@ -147,10 +147,10 @@ export class KeysService {
       { type: 'revoke', reason, at: rfc3339(this.clock.now()) },
       metadataOf(actor),
     );
-    const invalidation = { keyId: key.keyId, version: committed.version };
+    const invalidations = [{ id: key.keyId, version: committed.version, inflight: 'cut' as const }];
     return committed.events.length > 0
-      ? this.inForce.reach(invalidation, committed, startedAt)
-      : this.inForce.announceAgain(invalidation, startedAt);
+      ? this.inForce.reach(invalidations, committed, startedAt)
+      : this.inForce.announceAgain(invalidations, startedAt);
   }
 
   async findByDigest(digest: string): Promise<Key | null> {

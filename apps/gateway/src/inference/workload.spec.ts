@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import type { Credential } from '@sluice/contracts/auth';
+import { aCredential } from '@sluice/contracts/credential.fixture';
 import { resolveModel } from './workload.js';
 
 const WORKLOADS = [
@@ -7,19 +7,7 @@ const WORKLOADS = [
   { project: 'default', name: 'bot', model: 'qwen' },
   { project: 'other', name: 'bot', model: 'qwen' },
 ].map((workload) => ({ ...workload, createdAt: '2026-01-01T00:00:00.000Z' }));
-const key = (access: string[], models: string[] | null = null): Credential => ({
-  keyId: 'k',
-  version: 1,
-  kind: 'credit',
-  organizationId: 'o',
-  project: 'default',
-  name: 'n',
-  scopes: ['inference:write'],
-  access,
-  models,
-  expiresAt: null,
-  rpm: null,
-});
+const key = (access: string[], models: string[] | null = null) => aCredential({ access, models });
 
 describe('resolveModel', () => {
   it('takes a model id with slashes, encoded or not, and a workload by its path', () => {

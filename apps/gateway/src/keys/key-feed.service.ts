@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import type { OnApplicationShutdown, OnModuleInit } from '@nestjs/common';
-import { keyInvalidationSchema, type KeyInvalidation } from '@sluice/contracts/auth';
+import { invalidationSchema, type Invalidation } from '@sluice/contracts/auth';
 import { KEYFEED, keyfeedBarrierSubject } from '@sluice/contracts/subjects';
 import type { Messaging } from '@sluice/messaging';
 import { systemClock } from '@sluice/primitives/clock';
@@ -82,10 +82,10 @@ export class KeyFeed implements OnModuleInit, OnApplicationShutdown {
 }
 
 /** What cannot be read is taken as the end of the key it names: never accept on doubt. */
-function readInvalidation(subject: string, data: Uint8Array): KeyInvalidation {
+function readInvalidation(subject: string, data: Uint8Array): Invalidation {
   try {
-    return keyInvalidationSchema.parse(JSON.parse(Buffer.from(data).toString('utf8')));
+    return invalidationSchema.parse(JSON.parse(Buffer.from(data).toString('utf8')));
   } catch {
-    return { keyId: subject.slice(KEY_PREFIX.length), version: Number.MAX_SAFE_INTEGER };
+    return { id: subject.slice(KEY_PREFIX.length), version: Number.MAX_SAFE_INTEGER, inflight: 'cut' };
   }
 }

@@ -1,29 +1,16 @@
 import { describe, expect, it } from '@jest/globals';
 import { EVIDENCE_MS, type Credential } from '@sluice/contracts/auth';
+import { aCredential } from '@sluice/contracts/credential.fixture';
 import { KeyProjection } from './key-projection.js';
 
-const credential = (over: Partial<Credential> = {}): Credential => ({
-  keyId: 'k1',
-  version: 1,
-  kind: 'credit',
-  organizationId: 'o1',
-  project: 'default',
-  name: 'n',
-  scopes: ['inference:read', 'inference:write'],
-  access: ['default/*'],
-  models: null,
-  expiresAt: null,
-  rpm: 60,
-  ...over,
-});
 const learned = (projection: KeyProjection, now: number, over: Partial<Credential> = {}, digest = 'd1') =>
-  projection.finishLookup(projection.beginLookup(now), digest, credential(over));
+  projection.finishLookup(projection.beginLookup(now), digest, aCredential(over));
 
 describe('KeyProjection', () => {
   it('believes a look-up for the evidence time from when it was sent, not from when it arrived', () => {
     const p = new KeyProjection(10);
     const flight = p.beginLookup(1000);
-    expect(p.finishLookup(flight, 'd1', credential())).toBe(true);
+    expect(p.finishLookup(flight, 'd1', aCredential())).toBe(true);
     expect(p.admit('d1', 1000 + EVIDENCE_MS - 1)?.keyId).toBe('k1');
     expect(p.admit('d1', 1000 + EVIDENCE_MS)).toBeUndefined();
   });
@@ -70,23 +57,23 @@ describe('KeyProjection', () => {
     const p = new KeyProjection(10);
     learned(p, 0);
     const late = p.beginLookup(1);
-    expect(p.invalidate({ keyId: 'k1', version: 2 }, 2)).toBe(true);
+    expect(p.invalidate({ id: 'k1', version: 2, inflight: 'cut' }, 2)).toBe(true);
     expect(p.admit('d1', 3)).toBeUndefined();
-    expect(p.finishLookup(late, 'd1', credential())).toBe(false);
+    expect(p.finishLookup(late, 'd1', aCredential())).toBe(false);
     expect(p.admit('d1', 3)).toBeUndefined();
   });
 
   it('takes a tombstone for a key it never heard of, and a repeated or older one changes nothing', () => {
     const p = new KeyProjection(10);
-    expect(p.invalidate({ keyId: 'k1', version: 5 }, 0)).toBe(true);
-    expect(p.invalidate({ keyId: 'k1', version: 5 }, 1)).toBe(false);
-    expect(p.invalidate({ keyId: 'k1', version: 4 }, 1)).toBe(false);
+    expect(p.invalidate({ id: 'k1', version: 5, inflight: 'cut' }, 0)).toBe(true);
+    expect(p.invalidate({ id: 'k1', version: 5, inflight: 'cut' }, 1)).toBe(false);
+    expect(p.invalidate({ id: 'k1', version: 4, inflight: 'cut' }, 1)).toBe(false);
     expect(learned(p, 2, { version: 4 })).toBe(false);
   });
 
   it('accepts a newer version after a tombstone: reactivation is not refused', () => {
     const p = new KeyProjection(10);
-    p.invalidate({ keyId: 'k1', version: 2 }, 0);
+    p.invalidate({ id: 'k1', version: 2, inflight: 'cut' }, 0);
     expect(learned(p, 1, { version: 2 })).toBe(true);
     expect(p.admit('d1', 2)?.version).toBe(2);
   });
@@ -98,7 +85,7 @@ describe('KeyProjection', () => {
     const flight = p.beginLookup(2);
     p.checkClocks(1000, 1_001_500);
     expect(p.admit('d1', 1001)).toBeUndefined();
-    expect(p.finishLookup(flight, 'd1', credential())).toBe(false);
+    expect(p.finishLookup(flight, 'd1', aCredential())).toBe(false);
     learned(p, 1002);
     p.stoppedFollowing();
     expect(p.admit('d1', 1003)).toBeUndefined();
@@ -108,7 +95,7 @@ describe('KeyProjection', () => {
     const p = new KeyProjection(2);
     learned(p, 0, {}, 'a');
     learned(p, 0, {}, 'b');
-    p.invalidate({ keyId: 'k1', version: 2 }, 1);
+    p.invalidate({ id: 'k1', version: 2, inflight: 'cut' }, 1);
     expect(p.admit('a', 2) ?? p.admit('b', 2)).toBeUndefined();
     for (const id of ['x', 'y', 'z']) learned(p, 3, { keyId: id }, id);
     expect(p.size).toBe(2);

@@ -1,4 +1,4 @@
-import type { Credential, KeyInvalidation } from '@sluice/contracts/auth';
+import type { Credential, Invalidation } from '@sluice/contracts/auth';
 import { EVIDENCE_MS } from '@sluice/contracts/auth';
 
 /** Tombstones outlive every look-up that could still bring an older version: far above the look-up deadline. */
@@ -75,11 +75,11 @@ export class KeyProjection {
   }
 
   /** An invalidation, by feed or push, of a known key or not. True if it is new: what runs on the key must be cut. */
-  invalidate({ keyId, version }: KeyInvalidation, now: number): boolean {
-    const known = this.tombstones.get(keyId);
+  invalidate({ id, version }: Invalidation, now: number): boolean {
+    const known = this.tombstones.get(id);
     if (known !== undefined && known.version >= version) return false;
-    this.tombstones.set(keyId, { version, at: now });
-    for (const digest of this.digestsOf.get(keyId) ?? []) {
+    this.tombstones.set(id, { version, at: now });
+    for (const digest of this.digestsOf.get(id) ?? []) {
       const entry = this.entries.get(digest);
       if (entry && this.isDead(entry.credential)) this.forget(digest);
     }

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
 import type { OnApplicationShutdown, OnModuleInit } from '@nestjs/common';
-import { lookupResponseSchema, type Credential, type KeyInvalidation } from '@sluice/contracts/auth';
+import { lookupResponseSchema, type Credential, type Invalidation } from '@sluice/contracts/auth';
 import { Rejected } from '@sluice/contracts/errors';
 import { systemClock } from '@sluice/primitives/clock';
 import { gauge, type ServiceClient } from '@sluice/service-kit';
@@ -77,9 +77,9 @@ export class Keys implements OnModuleInit, OnApplicationShutdown {
   }
 
   /** An invalidation by feed or push: forgets the key and ends what runs on it. */
-  invalidate(invalidation: KeyInvalidation): void {
-    if (!this.projection.invalidate(invalidation, systemClock.monotonic())) return;
-    for (const cut of this.inFlight.get(invalidation.keyId) ?? []) {
+  invalidate(invalidation: Invalidation): void {
+    if (!this.projection.invalidate(invalidation, systemClock.monotonic()) || invalidation.inflight === 'drain') return;
+    for (const cut of this.inFlight.get(invalidation.id) ?? []) {
       cut(new Rejected('invalid_api_key', 'The API key was revoked.'));
     }
   }

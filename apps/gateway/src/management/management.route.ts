@@ -1,5 +1,7 @@
 import { ERRORS, Rejected } from '@sluice/contracts/errors';
 import type { Actor, ServiceName } from '@sluice/contracts/actor';
+import type { Credential } from '@sluice/contracts/auth';
+import { may, type Operation, type Permission } from '@sluice/contracts/operations';
 import { planeOf } from '@sluice/primitives/secret';
 import {
   loggerFor,
@@ -47,16 +49,16 @@ export class ManagementRoute {
   async handle(request: FastifyRequest, reply: FastifyReply): Promise<void> {
     const path = request.url.split('?', 1)[0]!;
     const route = findRoute(request.method, path);
-    const service = route.found === 'service' ? route.service : 'none';
+    const service = route.found === 'operation' ? route.operation.owner : 'none';
     try {
-      const digest = await this.authenticate(request);
+      const anonymous = route.found === 'operation' && route.operation.permission === 'anonymous';
+      const digest = anonymous ? undefined : await this.authenticate(request);
       if (route.found === 'nothing') throw new Rejected('not_found');
       if (route.found === 'other-methods') {
         void reply.header('allow', route.allow);
         throw new Rejected('method_not_allowed', `${request.method} is not for this path; it takes ${route.allow}.`);
       }
-      if (route.found === 'not-yet') throw new Rejected('not_implemented', `${route.name} is not implemented yet.`);
-      const status = await this.forward(route.service, digest, request, reply);
+      const status = await this.forward(route.operation, digest, request, reply);
       this.requests.inc({ service, result: String(status) });
     } catch (error) {
       const rejected = toRejected(error);
@@ -86,32 +88,24 @@ export class ManagementRoute {
   }
 
   private async forward(
-    service: ServiceName,
-    digest: string,
+    { owner, permission, method, path }: Operation,
+    digest: string | undefined,
     request: FastifyRequest,
     reply: FastifyReply,
   ): Promise<number> {
+    const actor = actorOf(digest === undefined ? undefined : await this.alive(digest), request);
+    requirePermission(actor, permission);
+    if (owner === 'not-yet') throw new Rejected('not_implemented', `${method} ${path} is not implemented yet.`);
+    const authorization = await this.tokens.headerFor(owner, actor);
     // Signing takes a turn: the evidence is looked at again in the turn in which the command goes out.
-    let credential = this.keys.admit(digest) ?? (await this.keys.find(digest));
-    const actor: Actor = {
-      kind: credential.kind === 'operator' ? 'operator' : 'management',
-      keyId: credential.keyId,
-      organizationId: credential.organizationId,
-      project: credential.project,
-      requestId: request.id,
-      address: request.ip,
-    };
-    const authorization = await this.tokens.headerFor(service, actor);
-    credential = this.keys.admit(digest) ?? (await this.keys.find(digest));
-    if (credential.expiresAt !== null && Date.parse(credential.expiresAt) <= Date.now())
-      throw new Rejected('api_key_expired');
+    if (digest !== undefined) await this.alive(digest);
     const headers: Record<string, string> = { authorization, 'x-request-id': request.id };
     for (const name of PASSED_HEADERS) {
       const value = request.headers[name];
       if (typeof value === 'string') headers[name] = value;
     }
     const body = request.body as Buffer | undefined;
-    const answer = await this.send(service, {
+    const answer = await this.send(owner, {
       method: request.method,
       path: request.url,
       headers,
@@ -123,6 +117,14 @@ export class ManagementRoute {
       .headers({ 'content-type': type ?? 'application/json', 'x-request-id': request.id })
       .send(answer.bytes);
     return answer.status;
+  }
+
+  /** @throws Rejected `invalid_api_key`, `api_key_expired`, `unavailable` */
+  private async alive(digest: string): Promise<Credential> {
+    const credential = this.keys.admit(digest) ?? (await this.keys.find(digest));
+    if (credential.expiresAt !== null && Date.parse(credential.expiresAt) <= Date.now())
+      throw new Rejected('api_key_expired');
+    return credential;
   }
 
   private async send(
@@ -143,4 +145,23 @@ export class ManagementRoute {
       throw new Rejected('unavailable', `${service} does not answer.`, { retryAfter: 1, cause });
     }
   }
+}
+
+function actorOf(credential: Credential | undefined, { id, ip }: FastifyRequest): Actor {
+  const caller = { requestId: id, address: ip };
+  if (credential === undefined) {
+    const nobody = { keyId: '', memberId: null, role: null, scopes: [], organizationId: null, project: null };
+    return { kind: 'anonymous', ...nobody, ...caller };
+  }
+  const { kind, keyId, memberId, role, scopes, organizationId, project } = credential;
+  const actor = { keyId, memberId, role, scopes, organizationId, project, ...caller };
+  return { kind: kind === 'operator' || kind === 'session' ? kind : 'management', ...actor };
+}
+
+function requirePermission(actor: Actor, permission: Permission): void {
+  if (may(actor, permission)) return;
+  if (actor.kind === 'operator')
+    throw new Rejected('wrong_credential_type', "This takes an organization's credential.");
+  if (permission === 'operator') throw new Rejected('scope_insufficient', 'This takes an operator credential.');
+  throw new Rejected('scope_insufficient', `This takes the permission ${permission}.`);
 }

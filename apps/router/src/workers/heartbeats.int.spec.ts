@@ -19,6 +19,9 @@ const backing = withBacking(['nats'], { own: true });
 const operator: Actor = {
   kind: 'operator',
   keyId: 'op-1',
+  memberId: null,
+  role: null,
+  scopes: ['admin'],
   organizationId: null,
   project: null,
   requestId: 'r',
