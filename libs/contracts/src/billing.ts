@@ -38,3 +38,17 @@ export const priceSetV1 = cloudEvent('sluice.billing.price.set.v1', priceSchema)
 export type PriceSetV1 = z.infer<typeof priceSetV1>;
 
 export const BILLING_EVENTS = [creditGrantedV1, priceSetV1] as const;
+
+/**
+ * On `keyuse.billing.<keyId>`: all that was charged for a key so far. A total, not a difference: a message that is lost,
+ * late or repeated does no harm. It may go down, when a better record costs less, so `version` alone says which is newer.
+ */
+export const keySpentSchema = z.object({
+  keyId: z.string().min(1).max(128),
+  organizationId: z.string(),
+  /** Grows with every change of what this key spent, with gaps. */
+  version: z.number().int().positive(),
+  /** pico-USD as a decimal string; what was absorbed is not in it. */
+  spent: z.string().regex(/^\d{1,38}$/),
+});
+export type KeySpent = z.infer<typeof keySpentSchema>;

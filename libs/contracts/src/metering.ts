@@ -25,3 +25,24 @@ export const usageRowSchema = z.object({
   currency: z.literal('USD'),
 });
 export type UsageRow = z.infer<typeof usageRowSchema>;
+
+/** A 64-bit count as a decimal string: JSON numbers end at 2^53. */
+const total = z.string().regex(/^\d{1,19}$/);
+
+/**
+ * On `keyuse.metering.<keyId>`: all that a key has used so far. Totals, not differences: a message that is lost, late or
+ * repeated does no harm. They may go down, when a better record takes something back, so `version` alone says which is newer.
+ */
+export const keyMeteredSchema = z.object({
+  keyId: z.string().min(1).max(128),
+  organizationId: z.string(),
+  /** Grows with every change of this key's totals, with gaps. */
+  version: z.number().int().positive(),
+  requestCount: total,
+  /** Cached ones among them. */
+  inputTokens: total,
+  outputTokens: total,
+  /** When the last of its requests ended, RFC 3339 UTC; never goes back. */
+  lastUsedAt: z.iso.datetime(),
+});
+export type KeyMetered = z.infer<typeof keyMeteredSchema>;

@@ -30,6 +30,9 @@ const facts = (domain: string): StreamDefinition => ({
 });
 
 export const KEYFEED = 'KEYFEED';
+export const KEYUSE = 'KEYUSE';
+export const KEYS_METERED = 'keyuse.metering.*';
+export const KEYS_SPENT = 'keyuse.billing.*';
 export const USAGE = 'USAGE';
 export const DLQ = 'DLQ';
 
@@ -41,6 +44,16 @@ export const STREAMS: readonly StreamDefinition[] = [
     name: KEYFEED,
     subjects: ['keyfeed.>'],
     maxAge: DAY,
+    maxBytes: GIB / 4,
+    discard: 'old',
+    maxMessagesPerSubject: 1,
+    duplicateWindow: 120 * SECOND,
+  },
+  {
+    // State, not facts: what each key has used and spent so far, the newest message per key and teller.
+    name: KEYUSE,
+    subjects: [KEYS_METERED, KEYS_SPENT],
+    maxAge: 7 * DAY,
     maxBytes: GIB / 4,
     discard: 'old',
     maxMessagesPerSubject: 1,
@@ -76,5 +89,9 @@ export const eventSubject = (type: string, organizationId: string, id: string): 
 
 export const keyfeedKeySubject = (keyId: string): string => `keyfeed.key.${keyId}`;
 export const keyfeedBarrierSubject = (boot: string): string => `keyfeed.barrier.${boot}`;
+export const keyMeteredSubject = (keyId: string): string => `keyuse.metering.${keyId}`;
+export const keySpentSubject = (keyId: string): string => `keyuse.billing.${keyId}`;
+/** Whether an id can stand in a subject: a dot would make two tokens of it, a `*` or `>` all of them. */
+export const isSubjectToken = (id: string): boolean => /^[A-Za-z0-9_-]{1,128}$/.test(id);
 export const heartbeatSubject = (workerId: string): string => `workers.v1.heartbeat.${workerId}`;
 export const HEARTBEATS = 'workers.v1.heartbeat.*';

@@ -11,6 +11,7 @@ export {
 } from './event-store.js';
 export { claimOnce } from './inbox.js';
 export { refusedContent, setAside, settle, settledBelow, type SetAside } from './intake.js';
+export { changed, LatestRelay, type LatestRelayOptions, type LatestRow } from './latest-relay.js';
 export { EVENT_STORE_MIGRATIONS, MESSAGING_MIGRATIONS } from './migrations/index.js';
 export { INTAKE_MIGRATIONS } from './migrations/intake.js';
 export { enqueue, type OutboundMessage, type OutboxMessage } from './outbox.js';

@@ -1,0 +1,203 @@
+import { MikroORM } from '@mikro-orm/postgresql';
+import { Migration } from '@mikro-orm/migrations';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
+import { withBacking } from '@sluice/testing';
+import { sql } from 'kysely';
+import { changed, LatestRelay, migrate, ormOptions, unnest, type LatestRelayOptions, type LatestRow } from './index.js';
+import { tablesOf } from './tables.js';
+
+jest.setTimeout(30_000);
+const backing = withBacking(['postgres']);
+
+class Create extends Migration {
+  override async up(): Promise<void> {
+    this.addSql(`
+      create table sums (
+        key_id text primary key,
+        sum bigint not null,
+        version bigint not null default (extract(epoch from now()) * 1000)::bigint,
+        due_at timestamptz default now(),
+        not_before timestamptz not null default '-infinity'
+      )`);
+    this.addSql('create index on sums (due_at) where due_at is not null');
+  }
+}
+
+interface Sum extends LatestRow {
+  readonly sum: string;
+}
+
+let orm: MikroORM;
+let relays: LatestRelay<Sum>[] = [];
+let heard: Sum[] = [];
+
+beforeAll(async () => {
+  const { url } = await backing.database('latest');
+  const options = {
+    ...ormOptions(url, [], [{ name: 'test-001', class: Create }], 'test'),
+    discovery: { warnWhenNoEntities: false },
+  };
+  await migrate(options);
+  orm = await MikroORM.init(options);
+}, 60_000);
+afterAll(() => orm?.close(true));
+beforeEach(async () => {
+  heard = [];
+  await sql`truncate sums`.execute(tablesOf(orm.em.fork()));
+});
+afterEach(async () => {
+  await Promise.all(relays.splice(0).map((relay) => relay.stop()));
+});
+
+const add = async (keys: readonly string[], sum = 1): Promise<void> => {
+  const { names, rows } = unnest(keys.toSorted(), { key_id: ['text', (key) => key], sum: ['bigint', () => sum] });
+  await sql`
+    insert into sums as t (${names}) ${rows}
+    on conflict (key_id) do update set sum = t.sum + excluded.sum, ${changed}
+  `.execute(tablesOf(orm.em.fork()));
+};
+const relay = (options: Partial<LatestRelayOptions<Sum>> = {}): LatestRelay<Sum> => {
+  const made = new LatestRelay<Sum>({
+    em: orm.em,
+    table: 'sums',
+    columns: { sum: sql`t.sum` },
+    publish: async (row) => void heard.push(row),
+    everyMs: 0,
+    ...options,
+  });
+  relays.push(made);
+  return made;
+};
+const sums = (): string[] => heard.map(({ key_id, sum }) => `${key_id}=${sum}`);
+const until = async (condition: () => boolean): Promise<void> => {
+  const deadline = performance.now() + 10_000;
+  while (!condition()) {
+    if (performance.now() > deadline) throw new Error(`never: ${condition.toString()}`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+};
+const many = (count: number) => Array.from({ length: count }, (_, i) => `k${i}`);
+
+describe('LatestRelay', () => {
+  it('publishes what a row is now, once for many changes, and nothing for none', async () => {
+    for (let i = 0; i < 5; i++) await add(['a']);
+    const one = relay();
+    expect(await one.sweep()).toEqual({ found: 1, published: 1 });
+    expect(await one.sweep()).toEqual({ found: 0, published: 0 });
+    await add(['a', 'b']);
+    await one.sweep();
+    expect(sums()[0]).toBe('a=5');
+    expect(sums().slice(1).toSorted()).toEqual(['a=6', 'b=1']);
+  });
+
+  it('publishes a row no more often than it may, and in the end as it is', async () => {
+    relay({ everyMs: 300 }).start();
+    for (const end = performance.now() + 1_000; performance.now() < end;) await add(['hot']);
+    const total = (await sql<{ sum: string }>`select sum from sums`.execute(tablesOf(orm.em.fork()))).rows[0]!.sum;
+    await until(() => heard.at(-1)?.sum === total);
+    expect(heard.length).toBeGreaterThan(1);
+    expect(heard.length).toBeLessThanOrEqual(6);
+    const versions = heard.map(({ version }) => Number(version));
+    expect(versions).toEqual([...new Set(versions)].sort((a, b) => a - b));
+  });
+
+  it('publishes again what changed while it was being published', async () => {
+    await add(['a']);
+    let first = true;
+    const one = relay({
+      publish: async (row) => {
+        heard.push(row);
+        if (first) await add(['a']);
+        first = false;
+      },
+    });
+    await one.sweep();
+    await one.sweep();
+    await one.sweep();
+    expect(sums()).toEqual(['a=1', 'a=2']);
+  });
+
+  it('publishes again what a process had published and not marked when it died', async () => {
+    await add(['a']);
+    const died = relay({ leaseMs: 100, publish: (row) => (heard.push(row), new Promise(() => {})) });
+    void died.sweep();
+    await until(() => heard.length === 1);
+    const next = relay();
+    expect((await next.sweep()).found).toBe(0);
+    await new Promise((resolve) => setTimeout(resolve, 120));
+    await next.sweep();
+    expect(sums()).toEqual(['a=1', 'a=1']);
+    expect(heard[0]!.version).toBe(heard[1]!.version);
+  });
+
+  it('lets the newest be the last, also where a process that was stopped sends an older one behind it', async () => {
+    await add(['a']);
+    const stopped = Promise.withResolvers<void>();
+    const slow = relay({ leaseMs: 50, publish: (row) => stopped.promise.then(() => void heard.push(row)) });
+    const late = slow.sweep();
+    await new Promise((resolve) => setTimeout(resolve, 70));
+    await add(['a']);
+    const markLater = Promise.withResolvers<void>();
+    const quick = relay({ publish: async (row) => (heard.push(row), markLater.promise) }).sweep();
+    await until(() => heard.length === 1);
+    stopped.resolve();
+    await late;
+    markLater.resolve();
+    await quick;
+    await relay().sweep();
+    expect(sums()).toEqual(['a=2', 'a=1', 'a=2']);
+  });
+
+  it('shares the rows among replicas, each row once', async () => {
+    await add(many(1_000));
+    for (let i = 0; i < 3; i++) relay({ batchSize: 50 }).start();
+    await until(() => heard.length >= 1_000);
+    await Promise.all(relays.map((one) => one.stop()));
+    expect(new Set(sums()).size).toBe(1_000);
+    expect(heard.length).toBe(1_000);
+  });
+
+  it('lets rows be changed while the broker does not answer, and nobody deadlocks', async () => {
+    await add(many(200));
+    const hanging = Promise.withResolvers<void>();
+    const held = relay({ publish: () => hanging.promise }).sweep();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    const started = performance.now();
+    await add(many(200));
+    expect(performance.now() - started).toBeLessThan(2_000);
+    hanging.resolve();
+    const changes = Array.from({ length: 20 }, () => add(many(200)));
+    await Promise.all([held, ...changes, ...Array.from({ length: 20 }, () => relay().sweep())]);
+    await relay().sweep();
+    const last = new Map(heard.toSorted((a, b) => Number(a.version) - Number(b.version)).map((r) => [r.key_id, r.sum]));
+    expect([...new Set(last.values())]).toEqual(['22']);
+  });
+
+  it('is not held up by a row that the broker never takes, and says what was wrong', async () => {
+    await add(['bad', 'good']);
+    const errors: unknown[] = [];
+    const one = relay({
+      everyMs: 20,
+      publish: async (row) => {
+        if (row.key_id === 'bad') throw new Error('refused');
+        heard.push(row);
+      },
+      onError: (error) => void errors.push(error),
+    });
+    one.start();
+    await until(() => errors.length >= 2);
+    await add(['good']);
+    await until(() => heard.length === 2);
+    expect(sums()).toEqual(['good=1', 'good=2']);
+  });
+
+  it('says how late it is', async () => {
+    const one = relay();
+    expect(await one.lateMs()).toBe(0);
+    await add(['a']);
+    await new Promise((resolve) => setTimeout(resolve, 30));
+    expect(await one.lateMs()).toBeGreaterThanOrEqual(20);
+    await one.sweep();
+    expect(await one.lateMs()).toBe(0);
+  });
+});
