@@ -18,6 +18,7 @@ import { LookupsController } from './keys/lookups.controller.js';
 import { OrganizationLookupsController, OrganizationsController } from './organizations/organizations.controller.js';
 import { OrganizationsService } from './organizations/organizations.service.js';
 import { ProjectsController } from './organizations/projects.controller.js';
+import { SettingsController } from './organizations/settings.controller.js';
 
 const CONFIG = Symbol('config');
 const MESSAGING = Symbol('messaging');
@@ -84,6 +85,7 @@ export class AuthModule {
         OrganizationsController,
         OrganizationLookupsController,
         ProjectsController,
+        SettingsController,
         GatewaysController,
       ],
       providers: [
@@ -107,7 +109,11 @@ export class AuthModule {
           useFactory: (inForce: InForceService, billing: ServiceClient) =>
             new KeysService(em, relay, inForce, billing, systemClock),
         },
-        { provide: OrganizationsService, useValue: new OrganizationsService(em, relay, systemClock) },
+        {
+          provide: OrganizationsService,
+          inject: [InForceService],
+          useFactory: (inForce: InForceService) => new OrganizationsService(em, relay, inForce, systemClock),
+        },
         { provide: GatewayReaper, useValue: new GatewayReaper(em) },
         Lifecycle,
       ],

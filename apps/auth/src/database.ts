@@ -2,13 +2,13 @@ import { EVENT_STORE_ENTITIES, ormOptions } from '@sluice/event-store';
 import { GatewayRow } from './gateways/gateway.entity.js';
 import { KeyRow } from './keys/key.entity.js';
 import { AUTH_MIGRATIONS } from './migrations/index.js';
-import { OrganizationRow, ProjectRow, WorkloadRow } from './organizations/organization.entity.js';
+import { OrganizationRow, ProjectRow, SuspensionWorkRow, WorkloadRow } from './organizations/organization.entity.js';
 
 /** auth's own database: the event store and the read models. */
 export const authDatabase = (url: string) =>
   ormOptions(
     url,
-    [...EVENT_STORE_ENTITIES, KeyRow, OrganizationRow, ProjectRow, WorkloadRow, GatewayRow],
+    [...EVENT_STORE_ENTITIES, KeyRow, OrganizationRow, ProjectRow, WorkloadRow, SuspensionWorkRow, GatewayRow],
     AUTH_MIGRATIONS,
     'sluice-auth',
   );

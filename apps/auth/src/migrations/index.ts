@@ -1,9 +1,11 @@
 import type { MigrationObject } from '@mikro-orm/core';
 import { EVENT_STORE_MIGRATIONS } from '@sluice/event-store';
 import { ReadModels } from './001-read-models.js';
+import { OrganizationStatus } from './004-organizations.js';
 
 // The names are what the database remembers: never change one, never reorder, append at the end.
 export const AUTH_MIGRATIONS: readonly MigrationObject[] = [
   ...EVENT_STORE_MIGRATIONS,
   { name: 'auth-001-read-models', class: ReadModels },
+  { name: 'auth-004-organizations', class: OrganizationStatus },
 ];

@@ -44,4 +44,28 @@ describe('an organization', () => {
       .when({ ...ensure, project: 'other' })
       .refuses('not_found');
   });
+
+  it('is suspended once and resumed once', () => {
+    const suspend = { type: 'suspend', reason: 'unpaid', at } as const;
+    const suspended: OrganizationEvent = { type: 'OrganizationSuspended', data: { reason: 'unpaid', suspendedAt: at } };
+    const resumed: OrganizationEvent = { type: 'OrganizationResumed', data: { resumedAt: at } };
+    given(created, project).when(suspend).yields(suspended);
+    given(created, project).when({ type: 'resume', at }).yields();
+    given(created, project, suspended).when({ type: 'resume', at }).yields(resumed);
+    given(created, project, suspended, resumed).when(suspend).yields(suspended);
+    given().when(suspend).refuses('not_found');
+  });
+
+  it('changes the settings that are given and differ', () => {
+    const change = { type: 'change-settings', settings: { immutableKeyNames: true }, at } as const;
+    const changed: OrganizationEvent = {
+      type: 'SettingsChanged',
+      data: { settings: { immutableKeyNames: true }, changedAt: at },
+    };
+    given(created).when(change).yields(changed);
+    given(created, changed).when(change).yields();
+    given(created)
+      .when({ ...change, settings: {} })
+      .yields();
+  });
 });

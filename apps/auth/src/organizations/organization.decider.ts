@@ -1,6 +1,13 @@
 import { Rejected } from '@sluice/contracts/errors';
 import type { Decider } from '@sluice/event-sourcing';
-import { evolve, noOrganization, type OrganizationEvent, type OrganizationState } from './organization.js';
+import {
+  evolve,
+  noOrganization,
+  type OrganizationEvent,
+  type OrganizationState,
+  type Settings,
+  type SettingsChange,
+} from './organization.js';
 
 export type OrganizationCommand =
   | { readonly type: 'create'; readonly organizationId: string; readonly name: string; readonly at: string }
@@ -12,7 +19,10 @@ export type OrganizationCommand =
       readonly model: string;
       readonly at: string;
     }
-  | { readonly type: 'remove-workload'; readonly project: string; readonly workload: string; readonly at: string };
+  | { readonly type: 'remove-workload'; readonly project: string; readonly workload: string; readonly at: string }
+  | { readonly type: 'change-settings'; readonly settings: SettingsChange; readonly at: string }
+  | { readonly type: 'suspend'; readonly reason: string; readonly at: string }
+  | { readonly type: 'resume'; readonly at: string };
 
 /** Bounds on what one organization can make, so that its stream and its look-ups stay small. */
 const MAX_PROJECTS = 1_000;
@@ -31,28 +41,49 @@ export const organizationDecider: Decider<OrganizationCommand, OrganizationState
       ];
     }
     if (!state.created) throw new Rejected('not_found', 'There is no such organization.');
-    const workloads = state.projects[command.project];
     switch (command.type) {
-      case 'create-project':
-        if (workloads) return [];
-        if (Object.keys(state.projects).length >= MAX_PROJECTS)
-          throw new Rejected('conflict', `An organization has at most ${MAX_PROJECTS} projects.`);
-        return [{ type: 'ProjectCreated', data: { project: command.project, createdAt: command.at } }];
-      case 'ensure-workload': {
-        if (!workloads) throw new Rejected('not_found', `There is no project ${command.project}.`);
-        const { project, workload, model, at } = command;
-        if (workloads[workload] === model) return [];
-        if (Object.keys(workloads).length >= MAX_WORKLOADS)
-          throw new Rejected('conflict', `A project has at most ${MAX_WORKLOADS} workloads.`);
-        return [{ type: 'WorkloadEnsured', data: { project, workload, model, ensuredAt: at } }];
+      case 'change-settings': {
+        const { settings, at } = command;
+        const same = Object.entries(settings).every(
+          ([name, value]) => state.settings[name as keyof Settings] === value,
+        );
+        return same ? [] : [{ type: 'SettingsChanged', data: { settings, changedAt: at } }];
       }
-      case 'remove-workload': {
-        const { project, workload, at } = command;
-        if (workloads?.[workload] === undefined) return [];
-        return [{ type: 'WorkloadRemoved', data: { project, workload, removedAt: at } }];
-      }
+      case 'suspend':
+        if (state.suspended) return [];
+        return [{ type: 'OrganizationSuspended', data: { reason: command.reason, suspendedAt: command.at } }];
+      case 'resume':
+        return state.suspended ? [{ type: 'OrganizationResumed', data: { resumedAt: command.at } }] : [];
       default:
-        return [];
+        return decideProject(command, state);
     }
   },
 };
+
+type ProjectCommand = Extract<OrganizationCommand, { readonly project: string }>;
+
+function decideProject(command: ProjectCommand, state: OrganizationState): readonly OrganizationEvent[] {
+  const workloads = state.projects[command.project];
+  switch (command.type) {
+    case 'create-project':
+      if (workloads) return [];
+      if (Object.keys(state.projects).length >= MAX_PROJECTS)
+        throw new Rejected('conflict', `An organization has at most ${MAX_PROJECTS} projects.`);
+      return [{ type: 'ProjectCreated', data: { project: command.project, createdAt: command.at } }];
+    case 'ensure-workload': {
+      if (!workloads) throw new Rejected('not_found', `There is no project ${command.project}.`);
+      const { project, workload, model, at } = command;
+      if (workloads[workload] === model) return [];
+      if (workloads[workload] === undefined && Object.keys(workloads).length >= MAX_WORKLOADS)
+        throw new Rejected('conflict', `A project has at most ${MAX_WORKLOADS} workloads.`);
+      return [{ type: 'WorkloadEnsured', data: { project, workload, model, ensuredAt: at } }];
+    }
+    case 'remove-workload': {
+      const { project, workload, at } = command;
+      if (workloads?.[workload] === undefined) return [];
+      return [{ type: 'WorkloadRemoved', data: { project, workload, removedAt: at } }];
+    }
+    default:
+      return [];
+  }
+}

@@ -1,9 +1,20 @@
 import { defineEntity, p, type InferEntity } from '@mikro-orm/core';
+import type { Settings } from './organization.js';
 
 export const OrganizationRow = defineEntity({
   name: 'OrganizationRow',
   tableName: 'organizations',
-  properties: { organizationId: p.text().primary(), name: p.text(), createdAt: p.datetime() },
+  properties: {
+    organizationId: p.text().primary(),
+    name: p.text(),
+    createdAt: p.datetime(),
+    settings: p.json<Settings>(),
+    /** `active` or `suspended`. */
+    status: p.text(),
+    /** Version of its stream at which the status changed last, 1 from the start: what its credentials rest on. */
+    statusVersion: p.integer(),
+    suspendedReason: p.text().nullable(),
+  },
 });
 export type Organization = InferEntity<typeof OrganizationRow>;
 
@@ -22,5 +33,23 @@ export const WorkloadRow = defineEntity({
     workload: p.text().primary(),
     model: p.text(),
     createdAt: p.datetime(),
+  },
+});
+
+/**
+ * Organizations whose keys still have to be told of a suspension or its end, one by one; what is in force is in force
+ * already. A queue: rows go away.
+ */
+export const SuspensionWorkRow = defineEntity({
+  name: 'SuspensionWorkRow',
+  tableName: 'suspension_work',
+  properties: {
+    organizationId: p.text().primary(),
+    suspended: p.boolean(),
+    /** The event that asked for it. */
+    causationId: p.text(),
+    correlationId: p.text(),
+    /** The last key that was told. */
+    afterKey: p.text(),
   },
 });

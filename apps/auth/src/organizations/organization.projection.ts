@@ -1,21 +1,40 @@
-import type { OrganizationEvent } from './organization.js';
+import { DEFAULT_SETTINGS, changed, type OrganizationEvent, type Settings } from './organization.js';
+import type { Organization } from './organization.entity.js';
 
 /** What an event changes in the tables of organizations, projects and workloads. */
 export type OrganizationChange =
-  | { readonly table: 'organizations'; readonly row: { organizationId: string; name: string; createdAt: Date } }
+  | { readonly table: 'organizations'; readonly row: Organization }
   | { readonly table: 'projects'; readonly row: { organizationId: string; project: string; createdAt: Date } }
   | {
       readonly table: 'workloads';
       readonly row: { organizationId: string; project: string; workload: string; model: string; createdAt: Date };
     }
-  | { readonly table: 'removed-workload'; readonly row: { organizationId: string; project: string; workload: string } };
+  | { readonly table: 'removed-workload'; readonly row: { organizationId: string; project: string; workload: string } }
+  | { readonly table: 'settings'; readonly settings: (before: Settings) => Settings }
+  | {
+      readonly table: 'status';
+      readonly row: Pick<Organization, 'status' | 'statusVersion' | 'suspendedReason'>;
+    };
 
-export function projectOrganization(organizationId: string, event: OrganizationEvent): OrganizationChange {
+/** @param version the event's number in the stream of its organization */
+export function projectOrganization(
+  organizationId: string,
+  event: OrganizationEvent,
+  version: number,
+): OrganizationChange {
   switch (event.type) {
     case 'OrganizationCreated':
       return {
         table: 'organizations',
-        row: { organizationId, name: event.data.name, createdAt: new Date(event.data.createdAt) },
+        row: {
+          organizationId,
+          name: event.data.name,
+          createdAt: new Date(event.data.createdAt),
+          settings: DEFAULT_SETTINGS,
+          status: 'active',
+          statusVersion: 1,
+          suspendedReason: null,
+        },
       };
     case 'ProjectCreated':
       return {
@@ -30,6 +49,15 @@ export function projectOrganization(organizationId: string, event: OrganizationE
       const { project, workload } = event.data;
       return { table: 'removed-workload', row: { organizationId, project, workload } };
     }
+    case 'SettingsChanged':
+      return { table: 'settings', settings: (before) => changed(before, event.data.settings) };
+    case 'OrganizationSuspended':
+      return {
+        table: 'status',
+        row: { status: 'suspended', statusVersion: version, suspendedReason: event.data.reason },
+      };
+    case 'OrganizationResumed':
+      return { table: 'status', row: { status: 'active', statusVersion: version, suspendedReason: null } };
     default:
       throw new Error('an event of an unknown type');
   }

@@ -1,20 +1,45 @@
-import { organizationCreatedV1 } from '@sluice/contracts/auth';
+import { organizationCreatedV1, organizationResumedV1, organizationSuspendedV1 } from '@sluice/contracts/auth';
 import { CLOUD_EVENT_CONTENT_TYPE, wrap } from '@sluice/contracts/envelope';
 import { eventSubject } from '@sluice/contracts/subjects';
 import type { OutboundMessage, StoredEvent } from '@sluice/event-store';
-import type { OrganizationEvent } from './organization.js';
+import { invalidationMessage } from '../keys/invalidation.js';
+import { organizationOf, type OrganizationEvent } from './organization.js';
 
 const CREATED = organizationCreatedV1.shape.type.value;
+const SUSPENDED = organizationSuspendedV1.shape.type.value;
+const RESUMED = organizationResumedV1.shape.type.value;
 
-/** What leaves of an organization's event: that it exists. */
-export function publishOrganization({
-  id,
-  event,
-  recordedAt,
-  metadata,
-}: StoredEvent<OrganizationEvent>): OutboundMessage[] {
-  if (event.type !== 'OrganizationCreated') return [];
-  const { organizationId } = event.data;
+/**
+ * What leaves of an organization's event: that it exists, is suspended, or resumed. The last two void whatever gateways
+ * know of its credentials: one message for all of them.
+ */
+export function publishOrganization(stored: StoredEvent<OrganizationEvent>): OutboundMessage[] {
+  const { event, id, streamId, version } = stored;
+  const organizationId = organizationOf(streamId);
+  switch (event.type) {
+    case 'OrganizationCreated':
+      return [fact(stored, CREATED, event.data)];
+    case 'OrganizationSuspended':
+      return [
+        invalidationMessage(id, { id: organizationId, version, inflight: 'cut' }),
+        fact(stored, SUSPENDED, { organizationId, ...event.data }),
+      ];
+    case 'OrganizationResumed':
+      return [
+        invalidationMessage(id, { id: organizationId, version, inflight: 'drain' }),
+        fact(stored, RESUMED, { organizationId, ...event.data }),
+      ];
+    default:
+      return [];
+  }
+}
+
+function fact(
+  { id, streamId, recordedAt, metadata }: StoredEvent<OrganizationEvent>,
+  type: string,
+  data: object,
+): OutboundMessage {
+  const organizationId = organizationOf(streamId);
   const fields = {
     id,
     source: '/sluice/auth',
@@ -24,13 +49,10 @@ export function publishOrganization({
     causationId: metadata.causationId,
     traceparent: metadata.traceparent,
   };
-  const payload = wrap(CREATED, fields, event.data);
-  return [
-    {
-      id,
-      subject: eventSubject(CREATED, organizationId, organizationId),
-      payload,
-      contentType: CLOUD_EVENT_CONTENT_TYPE,
-    },
-  ];
+  return {
+    id,
+    subject: eventSubject(type, organizationId, organizationId),
+    payload: wrap(type, fields, data),
+    contentType: CLOUD_EVENT_CONTENT_TYPE,
+  };
 }

@@ -1,16 +1,20 @@
-import { Body, Controller, Get, Headers, HttpCode, Param, Post, Query } from '@nestjs/common';
+import { Body, Controller, Get, Headers, HttpCode, Param, Post, Query, Res } from '@nestjs/common';
 import type { Actor } from '@sluice/contracts/actor';
 import { Rejected } from '@sluice/contracts/errors';
 import { systemId } from '@sluice/primitives/id';
 import { AllowServices, ManagementActor, ok, parse, requireOperator } from '@sluice/service-kit';
+import type { FastifyReply } from 'fastify';
 import { z } from 'zod';
 import { idempotencyKeySchema } from '../keys/key-requests.js';
 import { secretOnce } from '../keys/key-answers.js';
 import { KeysService } from '../keys/keys.service.js';
 import { stableId } from '../stable-id.js';
+import { sendReached } from '../gateways/reached-answer.js';
+import type { Organization } from './organization.entity.js';
 import { OrganizationsService } from './organizations.service.js';
 
 const createSchema = z.strictObject({ name: z.string().trim().min(1).max(80) });
+const suspendSchema = z.strictObject({ reason: z.string().trim().min(1).max(500) });
 const pageSchema = z.strictObject({
   limit: z.coerce.number().int().min(1).max(1_000).default(1_000),
   cursor: z.string().max(64).optional(),
@@ -48,12 +52,45 @@ export class OrganizationsController {
     requireOperator(actor);
     const { limit, cursor } = parse(pageSchema, query, 'query');
     const rows = await this.organizations.organizations(limit + 1, cursor);
-    const data = rows
-      .slice(0, limit)
-      .map(({ organizationId, name, createdAt }) => ({ id: organizationId, name, createdAt: createdAt.toISOString() }));
+    const data = rows.slice(0, limit).map(shown);
     return ok(data, { nextCursor: rows.length > limit ? data.at(-1)!.id : null });
   }
+
+  @Get('api/operator/organizations/:id')
+  async get(@ManagementActor() actor: Actor, @Param('id') id: string) {
+    requireOperator(actor);
+    return ok(shown(await this.organizations.organization(parse(z.uuid(), id, 'path'))));
+  }
+
+  /** No credential of the organization is accepted any more when this says `inForce`. */
+  @Post('api/operator/organizations/:id/suspend')
+  async suspend(
+    @ManagementActor() actor: Actor,
+    @Param('id') id: string,
+    @Body() body: unknown,
+    @Res() reply: FastifyReply,
+  ) {
+    requireOperator(actor);
+    const { reason } = parse(suspendSchema, body);
+    const reached = await this.organizations.suspend(actor, parse(z.uuid(), id, 'path'), reason);
+    return sendReached(reply, { id, status: 'suspended' }, reached);
+  }
+
+  @Post('api/operator/organizations/:id/resume')
+  async resume(@ManagementActor() actor: Actor, @Param('id') id: string, @Res() reply: FastifyReply) {
+    requireOperator(actor);
+    const reached = await this.organizations.resume(actor, parse(z.uuid(), id, 'path'));
+    return sendReached(reply, { id, status: 'active' }, reached);
+  }
 }
+
+const shown = ({ organizationId, name, status, suspendedReason, createdAt }: Organization) => ({
+  id: organizationId,
+  name,
+  status,
+  ...(suspendedReason == null ? {} : { suspendedReason }),
+  createdAt: createdAt.toISOString(),
+});
 
 /** What gateways ask of an organization. */
 @Controller('internal/organizations')

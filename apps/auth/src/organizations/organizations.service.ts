@@ -2,17 +2,27 @@ import type { EntityManager } from '@mikro-orm/postgresql';
 import { Injectable } from '@nestjs/common';
 import type { Actor } from '@sluice/contracts/actor';
 import type { Workload } from '@sluice/contracts/auth';
+import { Rejected } from '@sluice/contracts/errors';
 import { EventStore, type OutboxRelay, type StoredEvent } from '@sluice/event-store';
 import { rfc3339, type Clock } from '@sluice/primitives/clock';
+import type { InForceService, Reached } from '../gateways/in-force.service.js';
 import { metadataOf } from '../metadata.js';
 import {
   organizationCodec,
+  organizationOf,
   organizationStream,
   type OrganizationEvent,
   type OrganizationState,
+  type SettingsChange,
 } from './organization.js';
 import { organizationDecider, type OrganizationCommand } from './organization.decider.js';
-import { OrganizationRow, ProjectRow, WorkloadRow, type Organization } from './organization.entity.js';
+import {
+  OrganizationRow,
+  ProjectRow,
+  SuspensionWorkRow,
+  WorkloadRow,
+  type Organization,
+} from './organization.entity.js';
 import { projectOrganization } from './organization.projection.js';
 import { publishOrganization } from './organization.publisher.js';
 
@@ -24,13 +34,14 @@ export class OrganizationsService {
   constructor(
     private readonly em: EntityManager,
     relay: OutboxRelay,
+    private readonly inForce: InForceService,
     private readonly clock: Clock,
   ) {
     this.store = new EventStore({
       em,
       codec: organizationCodec,
       relay,
-      projections: [projectOrganizations],
+      projections: [projectOrganizations, queueSuspensionWork],
       publisher: (stored) => stored.flatMap(publishOrganization),
     });
   }
@@ -57,6 +68,30 @@ export class OrganizationsService {
     return this.run(actor, organizationId, { type: 'remove-workload', project, workload: name, at: this.now() });
   }
 
+  changeSettings(actor: Actor, organizationId: string, settings: SettingsChange): Promise<OrganizationState> {
+    return this.run(actor, organizationId, { type: 'change-settings', settings, at: this.now() });
+  }
+
+  /**
+   * Suspends, and comes back when no credential of the organization is accepted anywhere, or says that it is pending.
+   * A repetition runs the whole procedure again. @throws Rejected `not_found`
+   */
+  suspend(actor: Actor, organizationId: string, reason: string): Promise<Reached> {
+    return this.changeStatus(actor, organizationId, { type: 'suspend', reason, at: this.now() }, 'cut');
+  }
+
+  /** Ends a suspension: what was revoked before or meanwhile stays revoked. @throws Rejected `not_found` */
+  resume(actor: Actor, organizationId: string): Promise<Reached> {
+    return this.changeStatus(actor, organizationId, { type: 'resume', at: this.now() }, 'drain');
+  }
+
+  /** @throws Rejected `not_found` */
+  async organization(organizationId: string): Promise<Organization> {
+    const row = await this.em.fork().findOne(OrganizationRow, { organizationId });
+    if (!row) throw new Rejected('not_found', 'There is no such organization.');
+    return row;
+  }
+
   async organizations(limit: number, after?: string): Promise<Organization[]> {
     const where = after === undefined ? {} : { organizationId: { $gt: after } };
     return this.em.fork().find(OrganizationRow, where, { orderBy: { organizationId: 'asc' }, limit });
@@ -78,6 +113,23 @@ export class OrganizationsService {
     }));
   }
 
+  private async changeStatus(
+    actor: Actor,
+    organizationId: string,
+    command: Extract<OrganizationCommand, { type: 'suspend' | 'resume' }>,
+    inflight: 'cut' | 'drain',
+  ): Promise<Reached> {
+    const startedAt = this.clock.monotonic();
+    const stream = organizationStream(organizationId);
+    const committed = await this.store.handle(organizationDecider, stream, command, metadataOf(actor));
+    // The version of the status, not of the stream: workloads may have been added since.
+    const { statusVersion } = await this.organization(organizationId);
+    const invalidations = [{ id: organizationId, version: statusVersion, inflight }];
+    return committed.events.length > 0
+      ? this.inForce.reach(invalidations, committed, startedAt)
+      : this.inForce.announceAgain(invalidations, startedAt);
+  }
+
   private async run(actor: Actor, organizationId: string, command: OrganizationCommand): Promise<OrganizationState> {
     const { state } = await this.store.handle(
       organizationDecider,
@@ -93,12 +145,13 @@ export class OrganizationsService {
   }
 }
 
-async function projectOrganizations(
+export async function projectOrganizations(
   em: EntityManager,
   events: readonly StoredEvent<OrganizationEvent>[],
 ): Promise<void> {
-  for (const { streamId, event } of events) {
-    const change = projectOrganization(streamId.slice('organization-'.length), event);
+  for (const stored of events) {
+    const organizationId = organizationOf(stored.streamId);
+    const change = projectOrganization(organizationId, stored.event, stored.version);
     switch (change.table) {
       case 'organizations':
         await em.insert(OrganizationRow, change.row);
@@ -112,8 +165,33 @@ async function projectOrganizations(
       case 'removed-workload':
         await em.nativeDelete(WorkloadRow, change.row);
         break;
+      case 'settings': {
+        const { settings } = await em.findOneOrFail(OrganizationRow, { organizationId }, { disableIdentityMap: true });
+        await em.nativeUpdate(OrganizationRow, { organizationId }, { settings: change.settings(settings) });
+        break;
+      }
+      case 'status':
+        await em.nativeUpdate(OrganizationRow, { organizationId }, change.row);
+        break;
       default:
         throw new Error('a change of an unknown table');
     }
+  }
+}
+
+/** A suspension and its end have to be told of every key: that work is queued with the event. */
+async function queueSuspensionWork(
+  em: EntityManager,
+  events: readonly StoredEvent<OrganizationEvent>[],
+): Promise<void> {
+  for (const { id, event, streamId, metadata } of events) {
+    if (event.type !== 'OrganizationSuspended' && event.type !== 'OrganizationResumed') continue;
+    await em.upsert(SuspensionWorkRow, {
+      organizationId: organizationOf(streamId),
+      suspended: event.type === 'OrganizationSuspended',
+      causationId: id,
+      correlationId: metadata.correlationId,
+      afterKey: '',
+    });
   }
 }
