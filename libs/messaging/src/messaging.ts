@@ -180,6 +180,20 @@ export class Messaging implements Link {
     await verifyStreams(this, streams);
   }
 
+  /**
+   * Number of the last message that a stream keeps on a subject; undefined when it keeps none. Asks the stream's leader.
+   * @throws NotConnected, and when the server does not answer or does not let
+   */
+  async lastSequence(stream: string, subject: string): Promise<number | undefined> {
+    const message = await (await this.manager()).streams.getMessage(stream, { last_by_subj: subject });
+    return message?.seq;
+  }
+
+  /** Removes what a stream keeps on one subject. @throws as `lastSequence` */
+  async purgeSubject(stream: string, subject: string): Promise<void> {
+    await (await this.manager()).streams.purge(stream, { filter: subject });
+  }
+
   /** Follows a stream in order, in this process only, and says when it may have missed something. */
   orderedConsumer(stream: string, options: OrderedConsumerOptions): OrderedConsumer {
     const consumer = new OrderedConsumer(this, stream, options, () => this.#ordered.delete(consumer));
