@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { StreamDefinition } from '@sluice/contracts/subjects';
-
 import { withBacking } from '@sluice/testing';
 import { connect, NotConnected, type Messaging } from './index.js';
 
