@@ -205,6 +205,13 @@ export type Credential = z.infer<typeof credentialSchema>;
  */
 export const lookupResponseSchema = z.object({ credential: credentialSchema });
 
+/** Uses of secrets in grace, in one report. */
+export const MAX_PREVIOUS_USES = 1_000;
+/** POST /internal/previous-uses, by gateways: keys whose previous secret was used, each at most once a minute. */
+export const previousUseSchema = z.object({ keyId: z.string().min(1).max(64), previousUntil: time, usedAt: time });
+export type PreviousUse = z.infer<typeof previousUseSchema>;
+export const previousUsesSchema = z.object({ uses: z.array(previousUseSchema).min(1).max(MAX_PREVIOUS_USES) });
+
 /** GET /internal/organizations/:id/workloads?boot= */
 export const workloadSchema = z.object({
   project: z.string(),
