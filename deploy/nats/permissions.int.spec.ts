@@ -67,6 +67,9 @@ describe('the users of NATS', () => {
     ['metering', 'dlq.USAGE.metering-usage'],
     ['billing', 'evt.billing.credit.granted.v1.org.x'],
     ['billing', 'dlq.EVT_AUTH.billing-organizations'],
+    ['metering', 'keyuse.metering.k1'],
+    ['billing', 'keyuse.billing.k1'],
+    ['auth', 'dlq.KEYUSE.auth-keys-metered'],
   ];
   it.each(own)('lets %s publish %s', async (user, subject) => {
     await expect(publish(user, subject)).resolves.toMatchObject({ duplicate: false });
@@ -90,6 +93,19 @@ describe('the users of NATS', () => {
     ['$JS.ACK.USAGE.billing-usage.1.1.1.1.1', ['admin', 'billing']],
     ['$JS.API.CONSUMER.CREATE.KEYFEED', ['admin', 'gateway']],
     ['$JS.API.STREAM.CREATE.OTHER', ['admin']],
+    ['keyuse.metering.k1', ['metering']],
+    ['keyuse.billing.k1', ['billing']],
+    ['$JS.API.STREAM.CREATE.KEYUSE', ['admin', 'auth', 'billing', 'metering']],
+    ['$JS.API.STREAM.PURGE.KEYUSE', ['admin']],
+    ['$JS.API.STREAM.MSG.GET.KEYUSE', ['admin']],
+    ['$JS.API.CONSUMER.CREATE.KEYUSE', ['admin']],
+    ['$JS.API.CONSUMER.CREATE.KEYUSE.auth-keys-spent.keyuse.billing.*', ['admin', 'auth']],
+    ['$JS.API.CONSUMER.CREATE.KEYUSE.auth-other.keyuse.billing.*', ['admin']],
+    ['$JS.API.CONSUMER.MSG.NEXT.KEYUSE.auth-keys-metered', ['admin', 'auth']],
+    ['$JS.ACK.KEYUSE.auth-keys-metered.1.1.1.1.1', ['admin', 'auth']],
+    ['$JS.API.STREAM.MSG.GET.KEYFEED', ['admin', 'auth']],
+    ['$JS.API.STREAM.PURGE.KEYFEED', ['admin', 'auth']],
+    ['$JS.API.STREAM.MSG.DELETE.KEYFEED', ['admin']],
   ];
   const forbidden = subjects.flatMap(([subject, allowed]) =>
     USERS.filter((user) => !allowed.includes(user)).map((user): [User, string] => [user, subject]),
@@ -151,6 +167,8 @@ describe('the users of NATS', () => {
     ['metering', 'EVT_AUTH', 'metering-keys', 'evt.auth.key.issued.v1.>'],
     ['billing', 'USAGE', 'billing-usage', 'usage.v1.>'],
     ['billing', 'EVT_AUTH', 'billing-organizations', 'evt.auth.organization.created.v1.>'],
+    ['auth', 'KEYUSE', 'auth-keys-metered', 'keyuse.metering.*'],
+    ['auth', 'KEYUSE', 'auth-keys-spent', 'keyuse.billing.*'],
   ];
   it.each(durables)('lets %s make and read its consumer on %s, %s', async (user, stream, durable, filter) => {
     const info = await (
@@ -159,6 +177,16 @@ describe('the users of NATS', () => {
     const consumer = jetstream(raw.get(user)!).consumers.getConsumerFromInfo(info);
     const message = await consumer.next({ expires: 1_000 });
     message?.ack();
+  });
+
+  it('lets auth see what the key feed keeps of a key, and remove it', async () => {
+    const auth = as.get('auth')!;
+    const { sequence } = await publish('auth', 'keyfeed.key.tidied');
+    await publish('gateway', 'keyfeed.barrier.stays');
+    expect(await auth.lastSequence('KEYFEED', 'keyfeed.key.tidied')).toBe(sequence);
+    await auth.purgeSubject('KEYFEED', 'keyfeed.key.tidied');
+    expect(await auth.lastSequence('KEYFEED', 'keyfeed.key.tidied')).toBeUndefined();
+    expect(await auth.lastSequence('KEYFEED', 'keyfeed.barrier.stays')).toBe(sequence + 1);
   });
 
   it('lets services make a stream that is gone, and verify what they live on', async () => {

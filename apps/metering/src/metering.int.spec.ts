@@ -5,7 +5,7 @@ import type { Actor } from '@sluice/contracts/actor';
 import { wrap } from '@sluice/contracts/envelope';
 import { usageBatchId, type UsageBatch, type UsageRecord } from '@sluice/contracts/gateway';
 import type { UsageRow } from '@sluice/contracts/metering';
-import { DLQ, eventSubject, usageSubject } from '@sluice/contracts/subjects';
+import { DLQ, eventSubject, KEYUSE, keyMeteredSubject, usageSubject } from '@sluice/contracts/subjects';
 import { aUsageBatch, aUsageRecord, inJournal } from '@sluice/contracts/usage-record.fixture';
 import { migrate } from '@sluice/event-store';
 import { connect, type FeedMessage, type Messaging } from '@sluice/messaging';
@@ -71,6 +71,7 @@ beforeAll(async () => {
     SERVICE_PUBLIC_KEYS: JSON.stringify(publicKeys),
     DATABASE_URL: database.url,
     NATS_URL: backing().nats.url,
+    KEY_TOTALS_EVERY_MS: '50',
   });
   app = await createApp({ name: 'metering', config: () => config, module: (c) => MeteringModule.with(c) }, config);
   consume(app);
@@ -206,11 +207,28 @@ describe('metering, from the stream to the query', () => {
     expect(await usageOf('key-e')).toEqual([expect.objectContaining({ requestCount: 1 })]);
   }, 60_000);
 
+  it('tells what a key has used in all, a moment later, with every batch that came', async () => {
+    const told: unknown[] = [];
+    const follower = messaging.orderedConsumer(KEYUSE, {
+      filter: keyMeteredSubject('key-total'),
+      start: 'all',
+      onMessage: ({ data }) => void told.push(JSON.parse(new TextDecoder().decode(data))),
+    });
+    const one = record({ keyId: 'key-total' });
+    await publish(batchOf(one));
+    await publish(batchOf(one, record({ keyId: 'key-total' })));
+    const totals = { keyId: 'key-total', organizationId: ORGANIZATION, requestCount: '2', inputTokens: '200' };
+    await until('the totals of both', () => JSON.stringify(told.at(-1) ?? '').includes('"requestCount":"2"'));
+    follower.close();
+    expect(told.at(-1)).toMatchObject({ ...totals, outputTokens: '60' });
+  });
+
   it('counts what it took, for Prometheus', async () => {
     const text = await (await fetch(`${await app.getUrl()}/metrics`)).text();
     expect(text).toMatch(/sluice_metering_tokens_total\{model="sim\/small",direction="output"\} \d+/);
     expect(text).toMatch(/sluice_metering_duplicates_total [1-9]/);
     expect(text).toMatch(/sluice_metering_lag_seconds \d/);
+    expect(text).toMatch(/sluice_metering_key_totals_late_seconds \d/);
   });
 });
 

@@ -2,10 +2,12 @@ import { EntityManager, MikroORM } from '@mikro-orm/postgresql';
 import type { DynamicModule, INestApplication } from '@nestjs/common';
 import { Injectable, Module } from '@nestjs/common';
 import type { OnApplicationShutdown, OnModuleInit } from '@nestjs/common';
-import { connectOrm } from '@sluice/event-store';
+import { KEYUSE, STREAMS } from '@sluice/contracts/subjects';
+import { connectOrm, LatestRelay } from '@sluice/event-store';
 import { connect, connectConsumers, Messaging } from '@sluice/messaging';
-import { HealthRegistry, logBroker, loggerFor } from '@sluice/service-kit';
+import { gauge, HealthRegistry, logBroker, loggerFor } from '@sluice/service-kit';
 import { meteringDatabase } from './database.js';
+import { keyTotalsRelay } from './key-totals/key-totals.relay.js';
 import { KeyNameConsumer } from './keys/key-name.consumer.js';
 import type { MeteringConfig } from './metering.config.js';
 import { UsageQueryService } from './query/usage-query.service.js';
@@ -20,21 +22,30 @@ class Lifecycle implements OnModuleInit, OnApplicationShutdown {
   constructor(
     private readonly orm: MikroORM,
     private readonly messaging: Messaging,
+    private readonly keyTotals: LatestRelay,
     health: HealthRegistry,
   ) {
     // NATS is not part of readiness: queries are answered without it, and the batches wait in the stream.
     health.ready('postgres', async () => {
       if (!(await orm.isConnected())) throw new Error('not connected');
     });
-    logBroker(messaging);
+    logBroker(messaging, () => {
+      const ours = STREAMS.filter(({ name }) => name === KEYUSE);
+      void messaging.verifyStreams(ours).catch((err: unknown) => loggerFor('messaging').error({ err }, 'streams'));
+    });
+    gauge('sluice_metering_key_totals_late_seconds', 'How long changed totals of a key are overdue', async () => {
+      return (await keyTotals.lateMs().catch(() => Number.NaN)) / 1000;
+    });
   }
 
   async onModuleInit(): Promise<void> {
     const onRetry = (err: unknown) => loggerFor('postgres').warn({ err }, 'waiting for the database');
     await connectOrm(this.orm, { onRetry });
+    this.keyTotals.start();
   }
 
   async onApplicationShutdown(): Promise<void> {
+    await this.keyTotals.stop();
     await this.messaging.close();
     await this.orm.close(true);
   }
@@ -45,13 +56,18 @@ class Lifecycle implements OnModuleInit, OnApplicationShutdown {
 export class MeteringModule {
   static async with(config: MeteringConfig): Promise<DynamicModule> {
     const orm = await MikroORM.init(meteringDatabase(config.DATABASE_URL));
+    const messaging = connect({ url: config.NATS_URL, name: 'metering' });
     return {
       module: MeteringModule,
       controllers: [UsageConsumer, KeyNameConsumer, SettledController, UsageController],
       providers: [
         { provide: MikroORM, useValue: orm },
         { provide: EntityManager, useValue: orm.em },
-        { provide: Messaging, useValue: connect({ url: config.NATS_URL, name: 'metering' }) },
+        { provide: Messaging, useValue: messaging },
+        {
+          provide: LatestRelay,
+          useValue: keyTotalsRelay(orm.em, messaging, config.KEY_TOTALS_EVERY_MS),
+        },
         UsageStore,
         UsageQueryService,
         Lifecycle,

@@ -66,7 +66,7 @@ interface Sent extends Leased {
  * changes rows must not wait for NATS. A process that dies between the publish and its mark leaves a row that is
  * published once more.
  */
-export class LatestRelay<Row extends LatestRow> {
+export class LatestRelay<Row extends LatestRow = LatestRow> {
   readonly #options: Required<LatestRelayOptions<Row>>;
   readonly #stop = new AbortController();
   #loop: Promise<void> | undefined;

@@ -76,10 +76,35 @@ class CreateKeyNames extends Migration {
   }
 }
 
+/** What each key has used so far, from all records there are, and what of it KEYUSE has to be told. */
+class CreateKeyTotals extends Migration {
+  override async up(): Promise<void> {
+    // Rows are changed by every batch: room beside them keeps a change off the indexes.
+    this.addSql(`
+      create table key_totals (
+        key_id text primary key,
+        organization_id text not null,
+        request_count bigint not null,
+        input_tokens bigint not null,
+        output_tokens bigint not null,
+        last_used_at timestamptz not null,
+        version bigint not null default (extract(epoch from now()) * 1000)::bigint,
+        due_at timestamptz default now(),
+        not_before timestamptz not null default '-infinity'
+      ) with (fillfactor = 70)`);
+    this.addSql('create index key_totals_due on key_totals (due_at) where due_at is not null');
+    this.addSql(`
+      insert into key_totals (key_id, organization_id, request_count, input_tokens, output_tokens, last_used_at)
+      select key_id, min(organization_id), count(*), sum(input_tokens), sum(output_tokens), max(ended_at)
+      from usage_records where key_id ~ '^[A-Za-z0-9_-]{1,128}$' group by key_id`);
+  }
+}
+
 // The names are what the database remembers: never change one, never reorder, append at the end.
 export const MIGRATIONS: readonly MigrationObject[] = [
   ...INTAKE_MIGRATIONS,
   { name: 'metering-001-usage-records', class: CreateUsageRecords },
   { name: 'metering-002-rollups', class: CreateRollups },
   { name: 'metering-003-key-names', class: CreateKeyNames },
+  { name: 'metering-004-key-totals', class: CreateKeyTotals },
 ];

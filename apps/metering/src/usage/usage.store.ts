@@ -5,6 +5,8 @@ import { seqRanges, type Claim } from '@sluice/contracts/usage-claim';
 import { replaced, setAside, settle, settledBelow, unnest, type UnnestColumns } from '@sluice/event-store';
 import { rfc3339 } from '@sluice/primitives/clock';
 import { sql } from 'kysely';
+import { keyTotalChanges } from '../key-totals/key-totals.js';
+import { addToKeyTotals } from '../key-totals/key-totals.store.js';
 import { tablesOf } from '../tables.js';
 import { contributionOf, rollUp, type Contribution, type Granularity, type RollupRow } from './rollup.js';
 import { decideUsage, type Booked, type UsageDecision } from './usage.decider.js';
@@ -14,9 +16,9 @@ export class UsageStore {
   constructor(private readonly em: EntityManager) {}
 
   /**
-   * Takes a batch in one transaction: claims, rollups, quarantine, settled range. A batch that comes again, whole or in
-   * other pieces, changes nothing. Statements per batch, not per record. Locks are taken in the same order by everybody:
-   * claims by request id, rollups by their keys, then the boot.
+   * Takes a batch in one transaction: claims, rollups, totals of keys, quarantine, settled range. A batch that comes
+   * again, whole or in other pieces, changes nothing. Statements per batch, not per record. Locks are taken in the same
+   * order by everybody: claims by request id, rollups by their keys, keys, then the boot.
    */
   async take(batch: UsageBatch): Promise<UsageDecision> {
     return this.em.fork().transactional(async (em) => {
@@ -24,6 +26,7 @@ export class UsageStore {
       for (const granularity of ['minute', 'hour', 'day'] as const) {
         await addToRollup(em, granularity, rollUp(decision.contributions, granularity));
       }
+      await addToKeyTotals(em, keyTotalChanges(decision.contributions));
       await setAside(
         em,
         decision.quarantined.map(({ record, hash, reason }) => ({
