@@ -12,5 +12,10 @@ export const authConfig = defineConfig({
     .default('')
     .transform((text) => text.split(',').filter((digest) => digest !== ''))
     .pipe(z.array(z.string().regex(/^[A-Za-z0-9_-]{43}$/, 'must be base64url SHA-256 digests'))),
+  /**
+   * Where the heads of the audit chains are exported to, after every start and daily: JSON lines, only ever appended.
+   * On a disk that whoever can write to the database can't write to.
+   */
+  AUDIT_HEADS_FILE: z.string().min(1).optional(),
 });
 export type AuthConfig = ReturnType<typeof authConfig>;

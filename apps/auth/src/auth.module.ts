@@ -7,6 +7,9 @@ import { connectOrm, OutboxRelay } from '@sluice/event-store';
 import { connect, type Messaging } from '@sluice/messaging';
 import { systemClock } from '@sluice/primitives/clock';
 import { gauge, HealthRegistry, logBroker, loggerFor, ServiceClient, ServiceTokens } from '@sluice/service-kit';
+import { AuditController } from './audit/audit.controller.js';
+import { AuditHeads } from './audit/audit-heads.service.js';
+import { AuditStore } from './audit/audit.store.js';
 import type { AuthConfig } from './auth.config.js';
 import { authDatabase } from './database.js';
 import { GatewaysController } from './gateways/gateways.controller.js';
@@ -19,6 +22,8 @@ import { OrganizationLookupsController, OrganizationsController } from './organi
 import { OrganizationsService } from './organizations/organizations.service.js';
 import { ProjectsController } from './organizations/projects.controller.js';
 import { SettingsController } from './organizations/settings.controller.js';
+import { RefusalsController } from './refusals/refusals.controller.js';
+import { RefusalsStore } from './refusals/refusals.store.js';
 
 const CONFIG = Symbol('config');
 const MESSAGING = Symbol('messaging');
@@ -77,6 +82,7 @@ export class AuthModule {
         void (await messaging.publish(subject, payload, { id, headers })),
       onError: (err) => loggerFor('outbox').debug({ err }, 'a message waits in the outbox'),
     });
+    const audit = new AuditStore(em, systemClock);
     return {
       module: AuthModule,
       controllers: [
@@ -87,6 +93,8 @@ export class AuthModule {
         ProjectsController,
         SettingsController,
         GatewaysController,
+        AuditController,
+        RefusalsController,
       ],
       providers: [
         { provide: CONFIG, useValue: config },
@@ -115,6 +123,9 @@ export class AuthModule {
           useFactory: (inForce: InForceService) => new OrganizationsService(em, relay, inForce, systemClock),
         },
         { provide: GatewayReaper, useValue: new GatewayReaper(em) },
+        { provide: AuditStore, useValue: audit },
+        { provide: AuditHeads, useValue: new AuditHeads(audit, systemClock, config.AUDIT_HEADS_FILE) },
+        { provide: RefusalsStore, useValue: new RefusalsStore(em, systemClock) },
         Lifecycle,
       ],
     };

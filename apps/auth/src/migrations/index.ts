@@ -2,10 +2,12 @@ import type { MigrationObject } from '@mikro-orm/core';
 import { EVENT_STORE_MIGRATIONS } from '@sluice/event-store';
 import { ReadModels } from './001-read-models.js';
 import { OrganizationStatus } from './004-organizations.js';
+import { AuditAndRefusals } from './006-audit-and-refusals.js';
 
 // The names are what the database remembers: never change one, never reorder, append at the end.
 export const AUTH_MIGRATIONS: readonly MigrationObject[] = [
   ...EVENT_STORE_MIGRATIONS,
   { name: 'auth-001-read-models', class: ReadModels },
   { name: 'auth-004-organizations', class: OrganizationStatus },
+  { name: 'auth-006-audit-and-refusals', class: AuditAndRefusals },
 ];

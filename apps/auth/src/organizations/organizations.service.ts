@@ -5,6 +5,7 @@ import type { Workload } from '@sluice/contracts/auth';
 import { Rejected } from '@sluice/contracts/errors';
 import { EventStore, type OutboxRelay, type StoredEvent } from '@sluice/event-store';
 import { rfc3339, type Clock } from '@sluice/primitives/clock';
+import { auditTrail } from '../audit/audit-trail.store.js';
 import type { InForceService, Reached } from '../gateways/in-force.service.js';
 import { metadataOf } from '../metadata.js';
 import {
@@ -41,7 +42,7 @@ export class OrganizationsService {
       em,
       codec: organizationCodec,
       relay,
-      projections: [projectOrganizations, queueSuspensionWork],
+      projections: [projectOrganizations, queueSuspensionWork, auditTrail],
       publisher: (stored) => stored.flatMap(publishOrganization),
     });
   }

@@ -1,0 +1,30 @@
+import { z } from 'zod';
+
+/** Refusals in one message of a gateway. */
+export const MAX_REFUSALS = 1_000;
+/** Characters of a text that a client has a part in. */
+export const MAX_REFUSAL_MESSAGE = 500;
+export const MAX_REFUSAL_MODEL = 256;
+
+/** An authenticated request that was refused, as it is kept for `explain`: no bodies, no queries, no addresses. */
+export const refusalSchema = z.strictObject({
+  /** Made by the gateway, never taken from the client: nobody can write over another's. */
+  requestId: z.uuid(),
+  organizationId: z.string().min(1).max(64),
+  /** Of the key; null = the whole organization. */
+  project: z.string().max(64).nullable(),
+  keyId: z.string().min(1).max(64),
+  /** Of the error catalogue. */
+  code: z.string().min(1).max(64),
+  status: z.number().int().min(400).max(599),
+  message: z.string().max(MAX_REFUSAL_MESSAGE),
+  /** Method and pattern of the path: `PUT /api/keys/:id`. */
+  operation: z.string().min(1).max(200),
+  /** What the client asked for, as far as that was read. */
+  model: z.string().max(MAX_REFUSAL_MODEL).nullable(),
+  at: z.iso.datetime(),
+});
+export type Refusal = z.infer<typeof refusalSchema>;
+
+/** POST /internal/refusals — one that came before changes nothing. */
+export const refusalsRequestSchema = z.strictObject({ refusals: z.array(refusalSchema).min(1).max(MAX_REFUSALS) });
