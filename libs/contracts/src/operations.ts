@@ -62,6 +62,16 @@ export function may({ kind, role, scopes }: Pick<Actor, 'kind' | 'role' | 'scope
   return kind === 'management' && scopes.some((scope) => SCOPE_PERMISSIONS[scope].includes(permission));
 }
 
+/** What concerns the whole organization: not for a management key of one project of it. */
+export const ORGANIZATION_WIDE: readonly Permission[] = [
+  'members:read',
+  'members:write',
+  'settings:write',
+  'audit:read',
+  'billing:read',
+  'billing:write',
+];
+
 /** A path that is not there yet says so by its name. */
 export type Owner = 'auth' | 'billing' | 'metering' | 'router' | 'not-yet';
 

@@ -1,7 +1,7 @@
 import { ERRORS, Rejected } from '@sluice/contracts/errors';
 import type { Actor, ServiceName } from '@sluice/contracts/actor';
 import type { Credential } from '@sluice/contracts/auth';
-import { may, type Operation, type Permission } from '@sluice/contracts/operations';
+import { may, ORGANIZATION_WIDE, type Operation, type Permission } from '@sluice/contracts/operations';
 import { planeOf } from '@sluice/primitives/secret';
 import {
   loggerFor,
@@ -14,14 +14,17 @@ import {
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Counter } from 'prom-client';
 import { Pool } from 'undici';
-import { Keys } from '../keys/keys.service.js';
-import { presentedCredential } from '../keys/presented-secret.js';
+import type { Keys } from '../keys/keys.service.js';
+import { requireAddress } from '../keys/permits.js';
+import type { PreviousUses } from '../keys/previous-uses.service.js';
 import { findRoute } from './routes.js';
 
 const TIMEOUT_MS = 15_000;
 const CONNECTIONS = 64;
 /** What an owner may see of a client's headers beside the body. */
 const PASSED_HEADERS = ['content-type', 'idempotency-key', 'if-match'] as const;
+/** What a client may see of an owner's. */
+const ANSWERED_HEADERS = ['content-type', 'etag', 'retry-after', 'location', 'content-disposition'] as const;
 
 /** The management plane's edge: finds out who asks, and hands the command to its owner with a signed actor. */
 export class ManagementRoute {
@@ -37,6 +40,7 @@ export class ManagementRoute {
     urls: Readonly<Partial<Record<ServiceName, string>>>,
     private readonly keys: Keys,
     private readonly tokens: ServiceTokens,
+    private readonly previousUses: PreviousUses,
   ) {
     for (const [service, url] of Object.entries(urls)) {
       this.pools.set(
@@ -79,11 +83,10 @@ export class ManagementRoute {
 
   /** The digest of a credential of this plane, alive a moment ago. */
   private async authenticate(request: FastifyRequest): Promise<string> {
-    const presented = presentedCredential(request.headers);
-    if (presented === undefined) throw new Rejected('invalid_api_key');
-    if (planeOf(presented.kind) !== 'management') throw new Rejected('wrong_credential_type');
-    const digest = Keys.digest(presented.secret);
-    await this.keys.find(digest);
+    const { digest, kind } = this.keys.presented(request.headers);
+    if (planeOf(kind) !== 'management') throw new Rejected('wrong_credential_type');
+    const credential = await this.alive(digest, request);
+    this.previousUses.note(credential);
     return digest;
   }
 
@@ -93,12 +96,12 @@ export class ManagementRoute {
     request: FastifyRequest,
     reply: FastifyReply,
   ): Promise<number> {
-    const actor = actorOf(digest === undefined ? undefined : await this.alive(digest), request);
+    const actor = actorOf(digest === undefined ? undefined : await this.alive(digest, request), request);
     requirePermission(actor, permission);
     if (owner === 'not-yet') throw new Rejected('not_implemented', `${method} ${path} is not implemented yet.`);
     const authorization = await this.tokens.headerFor(owner, actor);
     // Signing takes a turn: the evidence is looked at again in the turn in which the command goes out.
-    if (digest !== undefined) await this.alive(digest);
+    if (digest !== undefined) requirePermission(actorOf(await this.alive(digest, request), request), permission);
     const headers: Record<string, string> = { authorization, 'x-request-id': request.id };
     for (const name of PASSED_HEADERS) {
       const value = request.headers[name];
@@ -111,19 +114,21 @@ export class ManagementRoute {
       headers,
       body: body?.length ? body : null,
     });
-    const type = answer.headers['content-type'];
-    await reply
-      .status(answer.status)
-      .headers({ 'content-type': type ?? 'application/json', 'x-request-id': request.id })
-      .send(answer.bytes);
+    // And before what was read goes out. A command is done, and may have ended its own credential, as a logout does.
+    if (digest !== undefined && method === 'GET') await this.alive(digest, request);
+    const shown: Record<string, string> = { 'content-type': 'application/json', 'x-request-id': request.id };
+    for (const name of ANSWERED_HEADERS) {
+      const value = answer.headers[name];
+      if (value !== undefined) shown[name] = value;
+    }
+    await reply.status(answer.status).headers(shown).send(answer.bytes);
     return answer.status;
   }
 
-  /** @throws Rejected `invalid_api_key`, `api_key_expired`, `unavailable` */
-  private async alive(digest: string): Promise<Credential> {
+  /** @throws Rejected `invalid_api_key`, `api_key_expired`, `ip_not_allowed`, `unavailable` */
+  private async alive(digest: string, { ip }: FastifyRequest): Promise<Credential> {
     const credential = this.keys.admit(digest) ?? (await this.keys.find(digest));
-    if (credential.expiresAt !== null && Date.parse(credential.expiresAt) <= Date.now())
-      throw new Rejected('api_key_expired');
+    requireAddress(credential, ip);
     return credential;
   }
 
@@ -159,7 +164,10 @@ function actorOf(credential: Credential | undefined, { id, ip }: FastifyRequest)
 }
 
 function requirePermission(actor: Actor, permission: Permission): void {
-  if (may(actor, permission)) return;
+  if (may(actor, permission)) {
+    if (actor.project !== null && ORGANIZATION_WIDE.includes(permission)) throw new Rejected('project_scope_mismatch');
+    return;
+  }
   if (actor.kind === 'operator')
     throw new Rejected('wrong_credential_type', "This takes an organization's credential.");
   if (permission === 'operator') throw new Rejected('scope_insufficient', 'This takes an operator credential.');
