@@ -80,6 +80,7 @@ export function billingSuite() {
       DATABASE_URL: database.url,
       NATS_URL: backing().nats.url,
       PRICES_FILE: priceFile(),
+      KEY_SPEND_EVERY_MS: '50',
     });
     app = await createApp({ name: 'billing', config: () => config, module: (c) => BillingModule.with(c) }, config);
     consume(app);

@@ -7,6 +7,8 @@ export const billingConfig = defineConfig({
   DATABASE_URL: z.url(),
   /** With user and password in it. */
   NATS_URL: z.url(),
+  /** Milliseconds between two messages about the spend of one key. */
+  KEY_SPEND_EVERY_MS: z.coerce.number().int().min(10).max(3_600_000).default(5_000),
   /** A price list that is read at every start: `{"prices": [{"model", "prices": {"input", "cachedInput", "output"}}]}`. */
   PRICES_FILE: z.string().min(1).optional(),
 });

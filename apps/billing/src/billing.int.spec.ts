@@ -1,6 +1,6 @@
 import { describe, expect, it, jest } from '@jest/globals';
 import { usageBatchId, type UsageBatch, type UsageRecord } from '@sluice/contracts/gateway';
-import { usageSubject } from '@sluice/contracts/subjects';
+import { KEYUSE, keySpentSubject, usageSubject } from '@sluice/contracts/subjects';
 import { aUsageBatch, aUsageRecord, inJournal } from '@sluice/contracts/usage-record.fixture';
 import type { FeedMessage } from '@sluice/messaging';
 import { systemId } from '@sluice/primitives/id';
@@ -74,6 +74,23 @@ describe('billing, from the stream to the balance', () => {
     await until('settled', async () => (await settled(next)) === 1);
     await until('dead letter', () => dead.some(({ subject }) => subject === 'dlq.USAGE.billing-usage'));
     letters.close();
+  });
+
+  it('tells what was charged for a key in all, a moment later', async () => {
+    const organizationId = await organization('1');
+    const told: unknown[] = [];
+    const follower = billing.messaging().orderedConsumer(KEYUSE, {
+      filter: keySpentSubject('key-spent'),
+      start: 'all',
+      onMessage: ({ data }) => void told.push(JSON.parse(new TextDecoder().decode(data))),
+    });
+    const one = await record({ organizationId, keyId: 'key-spent' });
+    await publish(batchOf(one));
+    await publish(batchOf(one, await record({ organizationId, keyId: 'key-spent' })));
+    await until('the spend of both', () => JSON.stringify(told.at(-1) ?? '').includes('"spent":"540000000"'));
+    follower.close();
+    const metrics = await (await fetch(`${await billing.app().getUrl()}/metrics`)).text();
+    expect(metrics).toMatch(/sluice_billing_key_spend_late_seconds \d/);
   });
 
   it('lists what moved, newest first, page by page', async () => {

@@ -2,8 +2,8 @@ import { EntityManager, MikroORM } from '@mikro-orm/postgresql';
 import type { DynamicModule, INestApplication } from '@nestjs/common';
 import { Inject, Injectable, Module } from '@nestjs/common';
 import type { OnApplicationShutdown, OnModuleInit } from '@nestjs/common';
-import { STREAMS } from '@sluice/contracts/subjects';
-import { connectOrm, OutboxRelay } from '@sluice/event-store';
+import { KEYUSE, STREAMS } from '@sluice/contracts/subjects';
+import { connectOrm, LatestRelay, OutboxRelay } from '@sluice/event-store';
 import { connect, connectConsumers, Messaging } from '@sluice/messaging';
 import { gauge, HealthRegistry, logBroker, loggerFor } from '@sluice/service-kit';
 import type { BillingConfig } from './billing.config.js';
@@ -13,6 +13,7 @@ import { UsageConsumer } from './charges/usage.consumer.js';
 import { CreditsController } from './credits/credits.controller.js';
 import { CreditsService } from './credits/credits.service.js';
 import { billingDatabase } from './database.js';
+import { keySpendRelay } from './key-spend/key-spend.relay.js';
 import { LedgerController } from './ledger/ledger.controller.js';
 import { LedgerQueryService } from './ledger/ledger-query.service.js';
 import { OrganizationConsumer } from './organizations/organization.consumer.js';
@@ -31,6 +32,7 @@ class Lifecycle implements OnModuleInit, OnApplicationShutdown {
     private readonly orm: MikroORM,
     private readonly messaging: Messaging,
     private readonly relay: OutboxRelay,
+    private readonly keySpend: LatestRelay,
     private readonly priceFile: PriceFileService,
     @Inject(CONFIG) private readonly config: BillingConfig,
     health: HealthRegistry,
@@ -41,12 +43,15 @@ class Lifecycle implements OnModuleInit, OnApplicationShutdown {
     });
     logBroker(messaging, () => {
       relay.nudge();
-      const ours = STREAMS.filter(({ name }) => name === 'EVT_BILLING');
+      const ours = STREAMS.filter(({ name }) => name === 'EVT_BILLING' || name === KEYUSE);
       void messaging.verifyStreams(ours).catch((err: unknown) => loggerFor('messaging').error({ err }, 'streams'));
     });
     gauge('outbox_oldest_seconds', 'Age of the oldest message that the broker has not acknowledged', async () => {
       const { oldestAgeMs } = await relay.stats().catch(() => ({ oldestAgeMs: Number.NaN }));
       return oldestAgeMs / 1000;
+    });
+    gauge('sluice_billing_key_spend_late_seconds', 'How long the changed spend of a key is overdue', async () => {
+      return (await keySpend.lateMs().catch(() => Number.NaN)) / 1000;
     });
   }
 
@@ -55,10 +60,11 @@ class Lifecycle implements OnModuleInit, OnApplicationShutdown {
     await connectOrm(this.orm, { onRetry });
     if (this.config.PRICES_FILE !== undefined) await this.priceFile.load(this.config.PRICES_FILE);
     this.relay.start();
+    this.keySpend.start();
   }
 
   async onApplicationShutdown(): Promise<void> {
-    await this.relay.stop();
+    await Promise.all([this.relay.stop(), this.keySpend.stop()]);
     await this.messaging.close();
     await this.orm.close(true);
   }
@@ -97,6 +103,7 @@ export class BillingModule {
         { provide: EntityManager, useValue: em },
         { provide: Messaging, useValue: messaging },
         { provide: OutboxRelay, useValue: relay },
+        { provide: LatestRelay, useValue: keySpendRelay(em, messaging, config.KEY_SPEND_EVERY_MS) },
         PricesStore,
         PriceFileService,
         ChargesStore,

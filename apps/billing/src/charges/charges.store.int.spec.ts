@@ -56,6 +56,10 @@ const audit = async () => {
   expect(drift).toEqual([]);
   const spent = `select coalesce(sum(charged_pico), 0)::text as sum from`;
   expect(await one(`${spent} charges`)).toEqual(await one(`${spent} spend_by_month`));
+  const keys = (table: string) =>
+    database.rows(`select key_id, sum(charged_pico) as spent from ${table} group by key_id
+      having sum(charged_pico) <> 0 order by key_id`);
+  expect(await keys('key_spend')).toEqual(await keys('charges'));
 };
 
 describe('ChargesStore', () => {

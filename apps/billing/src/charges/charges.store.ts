@@ -6,6 +6,8 @@ import { replaced, setAside, settle, settledBelow, unnest, type UnnestColumns } 
 import { rfc3339, systemClock } from '@sluice/primitives/clock';
 import { systemId } from '@sluice/primitives/id';
 import { sql } from 'kysely';
+import { spendByKey } from '../key-spend/key-spend.js';
+import { addToKeySpend } from '../key-spend/key-spend.store.js';
 import { usageEntries, type LedgerTransaction } from '../ledger/ledger.js';
 import { append, lockAccounts } from '../ledger/ledger.store.js';
 import { PricesStore } from '../prices/prices.store.js';
@@ -21,8 +23,8 @@ export class ChargesStore {
   ) {}
 
   /**
-   * Charges a batch in one transaction: claims, ledger, balances, quarantine, settled range. A batch that comes again,
-   * whole or in other pieces, changes nothing. Statements per batch, not per record. The organizations' accounts are
+   * Charges a batch in one transaction: claims, ledger, balances, spend of keys, quarantine, settled range. A batch that
+   * comes again, whole or in other pieces, changes nothing. Statements per batch, not per record. The organizations' accounts are
    * locked first, in one order; under these locks nobody else can charge the same requests.
    */
   async take(batch: UsageBatch): Promise<ChargesDecision> {
@@ -47,6 +49,7 @@ export class ChargesStore {
       await append(em, accounts, transactions);
       await writeCharges(em, charges, decision.bookings, transactions);
       await addSpend(em, spendByMonth(decision.bookings));
+      await addToKeySpend(em, spendByKey(decision.bookings));
       await setAside(
         em,
         decision.quarantined.map(({ record, hash, reason }) => ({

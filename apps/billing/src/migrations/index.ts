@@ -1,6 +1,7 @@
 import type { MigrationObject } from '@mikro-orm/core';
 import { INTAKE_MIGRATIONS, MESSAGING_MIGRATIONS } from '@sluice/event-store';
 import { CreateCharges } from './charges.js';
+import { CreateKeySpend } from './key-spend.js';
 import { CreateLedger } from './ledger.js';
 import { CreatePrices } from './prices.js';
 
@@ -11,4 +12,5 @@ export const MIGRATIONS: readonly MigrationObject[] = [
   { name: 'billing-001-prices', class: CreatePrices },
   { name: 'billing-002-ledger', class: CreateLedger },
   { name: 'billing-003-charges', class: CreateCharges },
+  { name: 'billing-004-key-spend', class: CreateKeySpend },
 ];
