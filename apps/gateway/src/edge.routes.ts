@@ -5,6 +5,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { ERRORS } from '@sluice/contracts/errors';
 import { readBody } from './body.js';
 import { ENDPOINTS, type InferenceRoute } from './inference/inference.route.js';
+import type { KeyRoute } from './inference/key.route.js';
 import type { ModelsRoute } from './inference/models.route.js';
 import { refuse } from './inference/refuse.js';
 import type { ManagementRoute } from './management/management.route.js';
@@ -17,7 +18,6 @@ const NOT_YET = [
   '/messages',
   '/messages/count_tokens',
   '/inference',
-  '/key',
   '/key/usage',
   '/generations/:id',
 ];
@@ -25,12 +25,13 @@ const NOT_YET = [
 export interface EdgeRoutes {
   readonly inference: InferenceRoute;
   readonly models: ModelsRoute;
+  readonly key: KeyRoute;
   readonly management: ManagementRoute;
   readonly bodyLimit: number;
 }
 
 /** Every path that clients call, as plain Fastify routes: no guards, pipes or interceptors stand in their way. */
-export function edgeRoutes({ inference, models, management, bodyLimit }: EdgeRoutes) {
+export function edgeRoutes({ inference, models, key, management, bodyLimit }: EdgeRoutes) {
   return async (scope: FastifyInstance): Promise<void> => {
     // Bodies stay bytes: the inference path reads them itself, the management path hands them on.
     scope.removeAllContentTypeParsers();
@@ -49,6 +50,7 @@ export function edgeRoutes({ inference, models, management, bodyLimit }: EdgeRou
       only(scope, 'GET', `${prefix}/models/*`, (request, reply) =>
         models.get(request, reply, (request.params as { '*': string })['*']),
       );
+      only(scope, 'GET', `${prefix}/key`, (request, reply) => key.handle(request, reply));
       for (const path of NOT_YET) {
         scope.route({
           method: [...METHODS],

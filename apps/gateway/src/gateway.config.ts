@@ -1,5 +1,26 @@
+import { isIP } from 'node:net';
+import { DEFAULT_PREFIXES, parsePrefixes, type SecretPrefixes } from '@sluice/primitives/secret';
 import { baseConfig, defineConfig } from '@sluice/service-kit';
 import { z } from 'zod';
+
+/** Whole prefix strings of secrets; auth has the same setting, and both must be given the same. */
+const secretPrefixes = z
+  .string()
+  .transform((text, context): SecretPrefixes => {
+    try {
+      return parsePrefixes(text);
+    } catch (error) {
+      context.addIssue({ code: 'custom', message: (error as Error).message });
+      return z.NEVER;
+    }
+  })
+  .default(DEFAULT_PREFIXES);
+
+const isAddressOrBlock = (text: string): boolean => {
+  const [address = '', bits] = text.split('/');
+  const longest = isIP(address) === 4 ? 32 : isIP(address) === 6 ? 128 : -1;
+  return longest > 0 && (bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= longest));
+};
 
 export const gatewayConfig = defineConfig({
   ...baseConfig,
@@ -19,6 +40,13 @@ export const gatewayConfig = defineConfig({
     .min(4_096)
     .default(16 * 1024 * 1024),
   KEY_CACHE: z.coerce.number().int().min(1).default(1_000_000),
+  SECRET_PREFIXES: secretPrefixes,
+  /** Proxies before the gateways, as addresses and CIDR blocks separated by commas: what they forward for is the client. */
+  TRUSTED_PROXIES: z
+    .string()
+    .default('')
+    .transform((text) => text.split(',').flatMap((entry) => entry.trim() || []))
+    .pipe(z.array(z.string().refine(isAddressOrBlock, 'must be addresses or CIDR blocks'))),
   /** How many gateways run: each enforces its share of a key's rate while Redis is away. */
   GATEWAYS: z.coerce.number().int().min(1).max(10_000).default(1),
   /** Bytes of a request's body. */

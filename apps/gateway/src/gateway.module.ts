@@ -3,11 +3,13 @@ import type { DynamicModule } from '@nestjs/common';
 import { Inject, Injectable, Module } from '@nestjs/common';
 import type { OnApplicationShutdown } from '@nestjs/common';
 import { connect, type Messaging } from '@sluice/messaging';
+import { systemClock } from '@sluice/primitives/clock';
 import { systemId } from '@sluice/primitives/id';
 import { HealthRegistry, logBroker, ServiceClient, ServiceTokens } from '@sluice/service-kit';
 import type { GatewayConfig } from './gateway.config.js';
 import { Admission } from './inference/admission.service.js';
 import { InferenceRoute } from './inference/inference.route.js';
+import { KeyRoute } from './inference/key.route.js';
 import { ModelsRoute } from './inference/models.route.js';
 import { Relay } from './inference/relay.service.js';
 import { UsageLog } from './journal/usage-log.service.js';
@@ -15,6 +17,7 @@ import { KeyFeed } from './keys/key-feed.service.js';
 import { KeyProjection } from './keys/key-projection.js';
 import { Keys } from './keys/keys.service.js';
 import { Membership } from './keys/membership.service.js';
+import { PreviousUses } from './keys/previous-uses.service.js';
 import { TombstonesController } from './keys/tombstones.controller.js';
 import { RedisLimiter } from './limits/redis-limiter.service.js';
 import { ManagementRoute } from './management/management.route.js';
@@ -78,7 +81,12 @@ export class GatewayModule {
           provide: Keys,
           inject: [Membership, CLIENTS],
           useFactory: (membership: Membership, { auth }: Clients) =>
-            new Keys(new KeyProjection(config.KEY_CACHE), membership, auth),
+            new Keys(new KeyProjection(config.KEY_CACHE, systemClock), membership, auth, config.SECRET_PREFIXES),
+        },
+        {
+          provide: PreviousUses,
+          inject: [CLIENTS],
+          useFactory: ({ auth }: Clients) => new PreviousUses(auth, systemClock),
         },
         {
           provide: KeyFeed,
@@ -116,9 +124,14 @@ export class GatewayModule {
         },
         {
           provide: Admission,
-          inject: [Keys, Organizations, Prices, RedisLimiter],
-          useFactory: (keys: Keys, organizations: Organizations, prices: Prices, limiter: RedisLimiter) =>
-            new Admission(keys, organizations, prices, limiter),
+          inject: [Keys, Organizations, Prices, RedisLimiter, PreviousUses],
+          useFactory: (
+            keys: Keys,
+            organizations: Organizations,
+            prices: Prices,
+            limiter: RedisLimiter,
+            uses: PreviousUses,
+          ) => new Admission(keys, organizations, prices, limiter, uses),
         },
         {
           provide: Relay,
@@ -132,11 +145,16 @@ export class GatewayModule {
           useFactory: (admission: Admission, { journal }: UsageLog, relay: Relay) =>
             new InferenceRoute(admission, journal, relay),
         },
+        {
+          provide: KeyRoute,
+          inject: [Admission, Organizations],
+          useFactory: (admission: Admission, organizations: Organizations) => new KeyRoute(admission, organizations),
+        },
         { provide: ModelsRoute, inject: [Admission], useFactory: (admission: Admission) => new ModelsRoute(admission) },
         {
           provide: ManagementRoute,
-          inject: [Keys, ServiceTokens],
-          useFactory: (keys: Keys, tokens: ServiceTokens) =>
+          inject: [Keys, ServiceTokens, PreviousUses],
+          useFactory: (keys: Keys, tokens: ServiceTokens, uses: PreviousUses) =>
             new ManagementRoute(
               {
                 auth: config.AUTH_URL,
@@ -146,6 +164,7 @@ export class GatewayModule {
               },
               keys,
               tokens,
+              uses,
             ),
         },
         Lifecycle,

@@ -3,18 +3,21 @@ import { edgeRoutes } from './edge.routes.js';
 import { gatewayConfig } from './gateway.config.js';
 import { GatewayModule } from './gateway.module.js';
 import { InferenceRoute } from './inference/inference.route.js';
+import { KeyRoute } from './inference/key.route.js';
 import { ModelsRoute } from './inference/models.route.js';
 import { ManagementRoute } from './management/management.route.js';
 
 await runService({
   name: 'gateway',
   edge: true,
+  trustedProxies: ({ TRUSTED_PROXIES }) => TRUSTED_PROXIES,
   config: gatewayConfig,
   module: (config) => GatewayModule.with(config),
   connect: async (app, { BODY_LIMIT }) => {
     const routes = edgeRoutes({
       inference: app.get(InferenceRoute),
       models: app.get(ModelsRoute),
+      key: app.get(KeyRoute),
       management: app.get(ManagementRoute),
       bodyLimit: BODY_LIMIT,
     });

@@ -20,6 +20,44 @@ export const DEFAULT_PREFIXES: SecretPrefixes = {
   operator: 'op_',
 };
 
+const PREFIX = /^[A-Za-z][A-Za-z0-9_-]{0,15}$/;
+
+/**
+ * An installation's own prefixes, from the text of a setting: JSON, or `credit=ab_,subscription=cd_,…`. All five kinds
+ * have one, and none begins another: a prefix alone says what a secret is.
+ * @throws RangeError that says what is wrong
+ */
+export function parsePrefixes(text: string): SecretPrefixes {
+  const pairs = readPairs(text);
+  const kinds = Object.keys(DEFAULT_PREFIXES) as CredentialKind[];
+  const given = new Map(pairs);
+  if (given.size !== pairs.length || given.size !== kinds.length || !kinds.every((kind) => given.has(kind)))
+    throw new RangeError(`must give each of ${kinds.join(', ')} once`);
+  const prefixes = [...given.values()];
+  for (const prefix of prefixes) {
+    if (typeof prefix !== 'string' || !PREFIX.test(prefix))
+      throw new RangeError('a prefix is a letter and up to 15 letters, digits, _ or -');
+    if (prefixes.filter((other) => String(other).startsWith(prefix)).length > 1)
+      throw new RangeError(`${prefix} begins another prefix`);
+  }
+  return Object.fromEntries(given) as unknown as SecretPrefixes;
+}
+
+function readPairs(text: string): [string, unknown][] {
+  if (!text.trimStart().startsWith('{')) {
+    return text.split(',').map((pair) => {
+      const at = pair.indexOf('=');
+      if (at === -1) throw new RangeError('must be JSON, or kind=prefix pairs separated by commas');
+      return [pair.slice(0, at).trim(), pair.slice(at + 1).trim()];
+    });
+  }
+  try {
+    return Object.entries(JSON.parse(text) as object);
+  } catch (cause) {
+    throw new RangeError('is not JSON', { cause });
+  }
+}
+
 export const planeOf = (kind: CredentialKind): Plane =>
   kind === 'credit' || kind === 'subscription' ? 'inference' : 'management';
 

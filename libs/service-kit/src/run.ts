@@ -26,6 +26,8 @@ export interface ServiceOptions<C extends BaseConfig> {
   readonly migrate?: (config: C) => Promise<void>;
   /** Faces clients: their `x-request-id` is not taken over. Behind it, the gateway's is. */
   readonly edge?: boolean;
+  /** Addresses and CIDR blocks of the proxies whose `x-forwarded-for` is believed, read from the right. */
+  readonly trustedProxies?: (config: C) => readonly string[];
   /** Before it listens: plain Fastify routes, microservice strategies. */
   readonly connect?: (app: NestFastifyApplication, config: C) => Promise<void> | void;
 }
@@ -94,6 +96,7 @@ export async function createApp<C extends BaseConfig>(
     requestTimeout: REQUEST_TIMEOUT_MS,
     keepAliveTimeout: 75_000,
     clientErrorHandler: answerBadHttp,
+    trustProxy: [...(options.trustedProxies?.(config) ?? [])],
   });
   const app = await NestFactory.create<NestFastifyApplication>(root, adapter, {
     logger: new NestLogger(),

@@ -1,11 +1,13 @@
 import { Injectable } from '@nestjs/common';
-import type { Credential, Scope, Workload } from '@sluice/contracts/auth';
+import type { Workload } from '@sluice/contracts/auth';
 import type { Price } from '@sluice/contracts/billing';
 import { ERRORS, Rejected } from '@sluice/contracts/errors';
 import { planeOf } from '@sluice/primitives/secret';
-import type { Keys as KeysType } from '../keys/keys.service.js';
-import { Keys } from '../keys/keys.service.js';
-import { presentedCredential, type Headers } from '../keys/presented-secret.js';
+import type { Keys } from '../keys/keys.service.js';
+import type { KnownKey } from '../keys/known-key.js';
+import { permits, type Use } from '../keys/permits.js';
+import type { Headers } from '../keys/presented-secret.js';
+import type { PreviousUses } from '../keys/previous-uses.service.js';
 import type { RateDecision, RateLimiter } from '../limits/limiter.js';
 import type { Organizations } from '../organizations/organizations.service.js';
 import type { Prices } from '../prices/prices.service.js';
@@ -13,8 +15,11 @@ import { callable, resolveModel } from './workload.js';
 
 export interface Presented {
   readonly digest: string;
-  readonly credential: Credential;
+  /** What lists show of the secret. */
+  readonly keyPrefix: string;
+  readonly credential: KnownKey;
   readonly organizationId: string;
+  readonly use: Use;
 }
 
 export interface Admitted extends Presented {
@@ -26,24 +31,27 @@ export interface Admitted extends Presented {
 @Injectable()
 export class Admission {
   constructor(
-    readonly keys: KeysType,
+    private readonly keys: Keys,
     private readonly organizations: Organizations,
     private readonly prices: Prices,
     private readonly limiter: RateLimiter,
+    private readonly previousUses: PreviousUses,
   ) {}
 
-  /** Who calls. @throws Rejected `invalid_api_key`, `wrong_credential_type`, `scope_insufficient`, `unavailable` */
-  async identify(headers: Headers, scope: Scope): Promise<Presented> {
-    const presented = presentedCredential(headers);
-    if (presented === undefined) throw new Rejected('invalid_api_key');
-    if (planeOf(presented.kind) !== 'inference') throw new Rejected('wrong_credential_type');
-    const digest = Keys.digest(presented.secret);
+  /**
+   * Who calls, from where, and may it do this kind of thing.
+   * @throws Rejected `invalid_api_key`, `api_key_expired`, `wrong_credential_type`, `ip_not_allowed`, `scope_insufficient`,
+   * `unavailable`
+   */
+  async identify(headers: Headers, use: Use): Promise<Presented> {
+    const { digest, kind, keyPrefix } = this.keys.presented(headers);
+    if (planeOf(kind) !== 'inference') throw new Rejected('wrong_credential_type');
     const credential = this.keys.admit(digest) ?? (await this.keys.find(digest));
-    if (credential.organizationId === null) throw new Rejected('wrong_credential_type');
-    requireAlive(credential);
-    if (!credential.scopes.includes(scope))
-      throw new Rejected('scope_insufficient', `This key lacks the scope ${scope}.`);
-    return { digest, credential, organizationId: credential.organizationId };
+    const { organizationId } = credential;
+    if (organizationId === null) throw new Rejected('wrong_credential_type');
+    permits(credential, use);
+    this.previousUses.note(credential);
+    return { digest, keyPrefix, credential, organizationId, use };
   }
 
   /**
@@ -63,7 +71,7 @@ export class Admission {
     let available = funds.peek(organizationId) ?? (await funds.get(organizationId));
     if (available <= 0n) available = await funds.again(organizationId);
     if (available <= 0n) throw new Rejected('insufficient_quota');
-    return { ...presented, workload, price };
+    return { ...presented, workload, price, use: { ...presented.use, workload } };
   }
 
   /** Takes one request of the key's rate. The decision's numbers go out as headers, refused or not. */
@@ -75,16 +83,20 @@ export class Admission {
     return callable(credential, await this.organizations.workloads.get(organizationId));
   }
 
-  /** The last check, for the very turn in which something is done on the key: is there evidence that it is alive? */
-  holds(digest: string): boolean {
+  /**
+   * The last check, for the very turn in which something is done on the key: is there evidence that it is alive, and
+   * does it still permit this? Undefined: there is no evidence.
+   * @throws Rejected what `permits` refuses with; `api_key_expired`, `invalid_api_key`
+   */
+  holds({ digest, use }: Pick<Presented, 'digest' | 'use'>): KnownKey | undefined {
     const credential = this.keys.admit(digest);
-    if (credential) requireAlive(credential);
-    return credential !== undefined;
+    if (credential) permits(credential, use);
+    return credential;
   }
 
-  /** Asks for evidence until `holds` says yes. @throws Rejected `invalid_api_key`, `api_key_expired`, `unavailable` */
-  async prove(digest: string): Promise<void> {
-    requireAlive(await this.keys.find(digest));
+  /** Asks for evidence until `holds` says yes. @throws Rejected as `holds` does; `unavailable` */
+  async prove({ digest, use }: Pick<Presented, 'digest' | 'use'>): Promise<void> {
+    permits(await this.keys.find(digest), use);
   }
 
   private async resolve({ credential, organizationId }: Presented, model: string): Promise<Workload> {
@@ -97,9 +109,4 @@ export class Admission {
       return resolveModel(model, credential, await workloads.again(organizationId));
     }
   }
-}
-
-function requireAlive(credential: Credential): void {
-  if (credential.expiresAt !== null && Date.parse(credential.expiresAt) <= Date.now())
-    throw new Rejected('api_key_expired');
 }

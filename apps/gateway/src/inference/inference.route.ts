@@ -66,7 +66,10 @@ export class InferenceRoute {
     startedAt: number,
   ): Promise<string> {
     const deadlineMs = readDeadline(request.headers['x-sluice-deadline-ms']);
-    const presented = await this.admission.identify(request.headers, 'inference:write');
+    const presented = await this.admission.identify(request.headers, {
+      scope: 'inference:write',
+      address: request.ip,
+    });
     const asked = readInferenceRequest(request.body as Buffer | undefined);
     const admitted = await this.admission.place(presented, workload ?? asked.model);
     const rate = await this.admission.rate(presented, request.id);
@@ -78,7 +81,7 @@ export class InferenceRoute {
     await this.journal.open(exchange.opened);
     return this.relay.run({
       exchange,
-      digest: presented.digest,
+      admitted,
       request,
       reply,
       path: `/v1/${endpoint}`,

@@ -27,7 +27,10 @@ export class ModelsRoute {
     shape: (models: Model[]) => unknown,
   ): Promise<void> {
     try {
-      const presented = await this.admission.identify(request.headers, 'inference:read');
+      const presented = await this.admission.identify(request.headers, {
+        scope: 'inference:read',
+        address: request.ip,
+      });
       const body = shape(modelsOf(await this.admission.workloadsOf(presented)));
       await reply.header('x-request-id', request.id).send(body);
     } catch (error) {

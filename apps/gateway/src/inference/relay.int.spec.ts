@@ -9,7 +9,10 @@ import { systemClock } from '@sluice/primitives/clock';
 import type { ServiceTokens } from '@sluice/service-kit';
 import fastify, { type FastifyInstance } from 'fastify';
 import type { Journal } from '../journal/journal.service.js';
-import type { Cut, Keys } from '../keys/keys.service.js';
+import type { Cut, Running } from '../keys/in-flight.js';
+import type { Keys } from '../keys/keys.service.js';
+import type { KnownKey } from '../keys/known-key.js';
+import { aKnownKey } from '../keys/known-key.fixture.js';
 import type { Admission } from './admission.service.js';
 import { Exchange } from './exchange.js';
 import { refuse } from './refuse.js';
@@ -23,6 +26,11 @@ const DISK_MS = 200;
 let ends: Omit<UsageRecord, 'seq'>[];
 let onDisk: boolean;
 let alive: boolean;
+/** What asking again for a key without evidence says. */
+let verdict: Rejected;
+/** Of a stream in flight, between two chunks. */
+let goesOn: () => Promise<void> | undefined;
+let running: Running;
 let cuts: Set<Cut>;
 let results: string[];
 let answer: (request: IncomingMessage, response: ServerResponse) => void;
@@ -36,6 +44,8 @@ beforeEach(async () => {
   results = [];
   onDisk = false;
   alive = true;
+  verdict = new Rejected('invalid_api_key');
+  goesOn = () => undefined;
   cuts = new Set();
   router = createServer((request, response) => {
     request.resume();
@@ -47,16 +57,18 @@ beforeEach(async () => {
   });
   await new Promise<void>((resolve) => router.listen(0, '127.0.0.1', resolve));
   const admission = {
-    holds: () => alive,
+    holds: () => (alive ? aKnownKey() : undefined),
     prove: async () => {
-      throw new Rejected('invalid_api_key');
+      throw verdict;
     },
   } as unknown as Admission;
   const keys = {
-    track: (_keyId: string, cut: Cut) => {
+    track: (credential: KnownKey, cut: Cut) => {
       cuts.add(cut);
-      return () => cuts.delete(cut);
+      running = { credential, cut, drained: false, askedAt: 0 };
+      return { running, off: () => cuts.delete(cut) };
     },
+    goesOn: () => goesOn(),
   } as unknown as Keys;
   const journal = {
     count: () => {},
@@ -77,7 +89,7 @@ beforeEach(async () => {
       results.push(
         await relay.run({
           exchange,
-          digest: 'd',
+          admitted: { digest: 'd', credential: aKnownKey(), use: { scope: 'inference:write', address: '127.0.0.1' } },
           request,
           reply,
           path: '/v1/chat/completions',
@@ -162,11 +174,76 @@ describe('the relay', () => {
     await closed.promise;
   });
 
+  it('delivers nothing of a whole answer when the key ended while its END was written', async () => {
+    answer = (_request, response) => {
+      response.setHeader('content-type', 'application/json').end(`{"choices":[],${USAGE}}`);
+      setTimeout(() => (alive = false), DISK_MS / 2);
+    };
+    const response = await post(false);
+    expect([response.status, await response.text()]).toEqual([401, expect.not.stringContaining('choices')]);
+    expect(ends).toHaveLength(1);
+  });
+
+  it('answers a stream whose key ended before its first event with a 401, not with a stream', async () => {
+    answer = (_request, response) => {
+      sse(response);
+      response.flushHeaders();
+      setTimeout(() => (alive = false), 30);
+      setTimeout(() => response.end(`${event(`,${USAGE}`)}data: [DONE]\n\n`), 60);
+    };
+    expect((await post(true)).status).toBe(401);
+  });
+
+  it("does not pass a worker's own refusal on for a key that has ended", async () => {
+    answer = (_request, response) => {
+      alive = false;
+      response.statusCode = 400;
+      response.end('{"error":{"message":"too long"}}');
+    };
+    expect((await post(false)).status).toBe(401);
+  });
+
+  it.each([
+    ['ended with drain', 'invalid_api_key', 200],
+    ['narrowed', 'scope_insufficient', 403],
+  ] as const)('lets a request in flight on a key that was %s end with: %s, %i', async (_how, code, status) => {
+    answer = (_request, response) => {
+      running.drained = true;
+      alive = false;
+      verdict = new Rejected(code);
+      response.setHeader('content-type', 'application/json').end(`{"choices":[],${USAGE}}`);
+    };
+    expect((await post(false)).status).toBe(status);
+  });
+
+  it('sends nothing on that a drain had let go before the dispatch', async () => {
+    alive = false;
+    let reached = false;
+    answer = (_request, response) => {
+      reached = true;
+      response.end();
+    };
+    expect([(await post(false)).status, reached]).toEqual([401, false]);
+  });
+
+  it('asks for a stream without evidence before its next chunk, and cuts it when the answer is no', async () => {
+    answer = (_request, response) => {
+      sse(response);
+      const timer = setInterval(() => response.write(event(`,${USAGE}`)), 20);
+      response.on('close', () => clearInterval(timer));
+    };
+    const response = await post(true);
+    setTimeout(() => (goesOn = async () => Promise.reject(new Rejected('invalid_api_key'))), 50);
+    const text = await read(response);
+    expect(text).toContain('"code":"invalid_api_key"');
+    expect(text).not.toContain('[DONE]');
+  });
+
   it('ends a stream that breaks off with an error event, no [DONE], and one END with the last count', async () => {
     answer = (_request, response) => {
       sse(response);
       response.write(event(`,${USAGE}`));
-      setTimeout(() => response.destroy(), 50);
+      setTimeout(() => response.destroy(), 200);
     };
     const text = await read(await post(true));
     expect(text).toContain('"code":"worker_error"');

@@ -10,7 +10,8 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Pool, type Dispatcher } from 'undici';
 import type { Journal } from '../journal/journal.service.js';
 import type { Keys } from '../keys/keys.service.js';
-import type { Admission } from './admission.service.js';
+import type { Running } from '../keys/in-flight.js';
+import type { Admission, Admitted } from './admission.service.js';
 import type { Exchange, Outcome } from './exchange.js';
 import { errorEvent } from './refuse.js';
 import { EventSplitter, readWorkerEvent, SseError, type UsageWish } from './sse.js';
@@ -27,7 +28,7 @@ const ROUTER_BACK_MS = 3_000;
 
 export interface RelayOrder {
   readonly exchange: Exchange;
-  readonly digest: string;
+  readonly admitted: Pick<Admitted, 'credential' | 'digest' | 'use'>;
   readonly request: FastifyRequest;
   readonly reply: FastifyReply;
   readonly path: string;
@@ -36,6 +37,12 @@ export interface RelayOrder {
   readonly stream: boolean;
   /** Monotonic milliseconds. */
   readonly deadline: number;
+}
+
+/** An order that is being carried out. */
+interface Ongoing extends RelayOrder {
+  readonly running: Running;
+  readonly signal: AbortSignal;
 }
 
 class ClientGone extends Error {
@@ -68,27 +75,27 @@ export class Relay {
 
   /** @returns the result for the metrics; @throws Rejected when nothing was sent to the client yet */
   async run(order: RelayOrder): Promise<string> {
-    const { exchange, reply, request, deadline } = order;
+    const { exchange, admitted, reply, request, deadline } = order;
     const abort = new AbortController();
     const cut = (reason: Error) => abort.abort(reason);
-    const untrack = this.keys.track(exchange.opened.keyId, cut);
+    const { running, off } = this.keys.track(admitted.credential, cut);
+    const ongoing: Ongoing = { ...order, running, signal: abort.signal };
     const timer = setTimeout(() => cut(new Rejected('timeout')), Math.max(0, deadline - systemClock.monotonic()));
     const gone = () => cut(new ClientGone('the client closed the connection'));
     reply.raw.once('close', gone);
     if (request.raw.socket.destroyed) gone();
     try {
-      const upstream = await this.send(order, abort.signal);
+      const upstream = await this.send(ongoing);
       // An end before somebody reads it must not be an error that nobody hears.
       upstream.body.on('error', () => {});
       exchange.answered(systemClock.monotonic());
       exchange.worker = header(upstream, ROUTER_HEADERS.worker) ?? null;
       exchange.attempt = attemptOf(upstream);
-      if (upstream.statusCode >= 400) return await this.passError(order, upstream);
-      // A process that was stopped while it waited delivers nothing on a key that was revoked meanwhile.
-      while (!this.admission.holds(order.digest)) await this.admission.prove(order.digest);
+      if (upstream.statusCode >= 400) return await this.passError(ongoing, upstream);
+      await this.permitted(ongoing);
       const type = header(upstream, 'content-type') ?? '';
-      if (order.stream && type.startsWith('text/event-stream')) await this.passStream(order, upstream, abort.signal);
-      else await this.passWhole(order, upstream);
+      if (order.stream && type.startsWith('text/event-stream')) await this.passStream(ongoing, upstream);
+      else await this.passWhole(ongoing, upstream);
       return 'ok';
     } catch (error) {
       const reason = abort.signal.aborted ? (abort.signal.reason as Error) : (error as Error);
@@ -97,7 +104,7 @@ export class Relay {
       return await this.fail(order, reason);
     } finally {
       clearTimeout(timer);
-      untrack();
+      off();
       reply.raw.off('close', gone);
     }
   }
@@ -106,12 +113,18 @@ export class Relay {
     await this.router.close();
   }
 
-  private async send(order: RelayOrder, signal: AbortSignal): Promise<Dispatcher.ResponseData> {
-    const { exchange, digest, path, body, deadline } = order;
+  private async send({ exchange, admitted, running, signal, path, body, deadline }: Ongoing) {
     for (const until = systemClock.monotonic() + ROUTER_BACK_MS; ;) {
       const authorization = await this.tokens.headerFor('router');
-      while (!this.admission.holds(digest)) await this.admission.prove(digest);
+      let credential = this.admission.holds(admitted);
+      while (!credential) {
+        await this.admission.prove(admitted);
+        credential = this.admission.holds(admitted);
+      }
       signal.throwIfAborted();
+      // In flight from now on: what was let go before was not.
+      running.credential = credential;
+      running.drained = false;
       try {
         return await this.router.request({
           method: 'POST',
@@ -134,29 +147,47 @@ export class Relay {
     }
   }
 
-  private async passWhole({ exchange, reply }: RelayOrder, upstream: Dispatcher.ResponseData): Promise<void> {
+  /**
+   * The last turn before the first byte goes out: a process that was stopped while it waited delivers nothing on a key
+   * that was revoked, or narrowed, meanwhile. A key that was ended with `drain` lets it end; one that was narrowed does not.
+   */
+  private async permitted({ admitted, running, signal }: Ongoing): Promise<void> {
+    while (!this.admission.holds(admitted)) {
+      try {
+        await this.admission.prove(admitted);
+      } catch (error) {
+        if (running.drained && error instanceof Rejected && error.code === 'invalid_api_key') break;
+        throw error;
+      }
+    }
+    signal.throwIfAborted();
+  }
+
+  private async passWhole(ongoing: Ongoing, upstream: Dispatcher.ResponseData): Promise<void> {
+    const { exchange, reply } = ongoing;
     const bytes = await readAll(upstream, MAX_ANSWER_BYTES);
     const usage = readUsage((JSON.parse(bytes.toString('utf8')) as { usage?: unknown }).usage);
     if (usage) exchange.saw(usage, true);
     else this.log.warn({ requestId: exchange.opened.requestId, worker: exchange.worker }, 'a worker counted no tokens');
     await this.end(exchange, 'ok');
+    await this.permitted(ongoing);
     await reply.status(upstream.statusCode).headers(answerHeaders(reply, upstream)).send(bytes);
   }
 
-  private async passStream(
-    { exchange, reply, wish }: RelayOrder,
-    upstream: Dispatcher.ResponseData,
-    signal: AbortSignal,
-  ): Promise<void> {
+  private async passStream(ongoing: Ongoing, upstream: Dispatcher.ResponseData): Promise<void> {
+    const { exchange, reply, wish, running, signal } = ongoing;
     const splitter = new EventSplitter();
     const requestId = exchange.opened.requestId;
     let countedAt = systemClock.monotonic();
     let lastEvent: Buffer | undefined;
-    reply.hijack();
-    reply.raw.writeHead(upstream.statusCode, {
-      ...(reply.getHeaders() as OutgoingHttpHeaders),
-      ...answerHeaders(reply, upstream),
-    });
+    const begin = async (): Promise<void> => {
+      await this.permitted(ongoing);
+      reply.hijack();
+      reply.raw.writeHead(upstream.statusCode, {
+        ...(reply.getHeaders() as OutgoingHttpHeaders),
+        ...answerHeaders(reply, upstream),
+      });
+    };
     for await (const chunk of upstream.body as AsyncIterable<Buffer>) {
       const out: Buffer[] = [];
       for (const event of splitter.push(chunk)) {
@@ -171,20 +202,28 @@ export class Relay {
         countedAt = now;
         this.journal.count(requestId, exchange.counts);
       }
-      if (out.length > 0 && !reply.raw.write(Buffer.concat(out))) await once(reply.raw, 'drain', { signal });
+      if (out.length === 0) continue;
+      if (reply.raw.headersSent) {
+        const asked = this.keys.goesOn(running);
+        if (asked) await asked;
+        signal.throwIfAborted();
+      } else await begin();
+      if (!reply.raw.write(Buffer.concat(out))) await once(reply.raw, 'drain', { signal });
     }
     if (lastEvent === undefined) throw new Rejected('worker_error', 'The worker broke off in mid-stream.');
     if (!exchange.counts) this.log.warn({ requestId, worker: exchange.worker }, 'a worker counted no tokens');
     await this.end(exchange, 'ok');
+    if (!reply.raw.headersSent) await begin();
     reply.raw.end(lastEvent);
   }
 
   /** An error before the answer: the worker's own 4xx as it is, the router's by its code. */
-  private async passError(order: RelayOrder, upstream: Dispatcher.ResponseData): Promise<string> {
-    const { exchange, reply } = order;
+  private async passError(ongoing: Ongoing, upstream: Dispatcher.ResponseData): Promise<string> {
+    const { exchange, reply } = ongoing;
     const bytes = await readAll(upstream, MAX_ERROR_BYTES);
     if (exchange.worker === null || upstream.statusCode >= 500) throw routerRefusal(upstream, bytes);
     await this.end(exchange, 'error');
+    await this.permitted(ongoing);
     await reply.status(upstream.statusCode).headers(answerHeaders(reply, upstream)).send(bytes);
     return 'invalid_request';
   }

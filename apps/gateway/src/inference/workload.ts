@@ -1,9 +1,6 @@
 import type { Credential, Workload } from '@sluice/contracts/auth';
 import { Rejected } from '@sluice/contracts/errors';
-
-/** Does one of the access patterns `<project>/<workload>` or `<project>/*` cover the workload? */
-export const covers = (access: readonly string[], { project, name }: Workload): boolean =>
-  access.includes(`${project}/*`) || access.includes(`${project}/${name}`);
+import { covers, requireWorkload } from '../keys/permits.js';
 
 /** The workloads a key may call, in the order given. */
 export const callable = (credential: Credential, workloads: readonly Workload[]): Workload[] =>
@@ -20,10 +17,7 @@ export function resolveModel(model: string, credential: Credential, workloads: r
   const wanted = decode(model);
   const named = workloads.find(({ project, name }) => wanted === `${project}/${name}`);
   if (named) {
-    if (!covers(credential.access, named))
-      throw new Rejected('scope_insufficient', 'This key does not cover that workload.', { param: 'model' });
-    if (credential.models?.includes(named.model) === false)
-      throw new Rejected('model_not_allowed', undefined, { param: 'model' });
+    requireWorkload(credential, named);
     return named;
   }
   const covered = workloads.filter((workload) => workload.model === wanted && covers(credential.access, workload));

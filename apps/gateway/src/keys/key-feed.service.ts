@@ -39,7 +39,7 @@ export class KeyFeed implements OnModuleInit, OnApplicationShutdown {
       start: 'new',
       onReset: ({ generation, reason }) => {
         this.sent.clear();
-        projection.followingFrom(systemClock.monotonic());
+        projection.followingFrom();
         this.log.info({ generation, reason }, 'following the key feed');
         this.sendBarrier();
       },
@@ -64,7 +64,7 @@ export class KeyFeed implements OnModuleInit, OnApplicationShutdown {
       const nonce = Buffer.from(data).toString('utf8');
       const sentAt = this.sent.get(nonce);
       this.sent.delete(nonce);
-      if (sentAt !== undefined) this.keys.projection.barrierReturned(sentAt, systemClock.monotonic());
+      if (sentAt !== undefined) this.keys.projection.barrierReturned(sentAt);
     }
   }
 

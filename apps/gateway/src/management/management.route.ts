@@ -100,8 +100,8 @@ export class ManagementRoute {
     requirePermission(actor, permission);
     if (owner === 'not-yet') throw new Rejected('not_implemented', `${method} ${path} is not implemented yet.`);
     const authorization = await this.tokens.headerFor(owner, actor);
-    // Signing takes a turn: the evidence is looked at again in the turn in which the command goes out.
-    if (digest !== undefined) requirePermission(actorOf(await this.alive(digest, request), request), permission);
+    // Signing takes a turn: evidence and rights are looked at again in the turn in which the command goes out.
+    while (!this.holds(digest, request, permission)) await this.keys.find(digest!);
     const headers: Record<string, string> = { authorization, 'x-request-id': request.id };
     for (const name of PASSED_HEADERS) {
       const value = request.headers[name];
@@ -115,7 +115,9 @@ export class ManagementRoute {
       body: body?.length ? body : null,
     });
     // And before what was read goes out. A command is done, and may have ended its own credential, as a logout does.
-    if (digest !== undefined && method === 'GET') await this.alive(digest, request);
+    if (method === 'GET') {
+      while (!this.holds(digest, request, permission)) await this.keys.find(digest!);
+    }
     const shown: Record<string, string> = { 'content-type': 'application/json', 'x-request-id': request.id };
     for (const name of ANSWERED_HEADERS) {
       const value = answer.headers[name];
@@ -130,6 +132,16 @@ export class ManagementRoute {
     const credential = this.keys.admit(digest) ?? (await this.keys.find(digest));
     requireAddress(credential, ip);
     return credential;
+  }
+
+  /** Synchronous: false is no evidence. @throws Rejected as `alive` does; what the permission refuses with */
+  private holds(digest: string | undefined, request: FastifyRequest, permission: Permission): boolean {
+    if (digest === undefined) return true;
+    const credential = this.keys.admit(digest);
+    if (credential === undefined) return false;
+    requireAddress(credential, request.ip);
+    requirePermission(actorOf(credential, request), permission);
+    return true;
   }
 
   private async send(
