@@ -1,10 +1,10 @@
-import { MikroORM, type EntityManager } from '@mikro-orm/postgresql';
-import type { DynamicModule } from '@nestjs/common';
+import { EntityManager, MikroORM } from '@mikro-orm/postgresql';
+import type { DynamicModule, INestApplication } from '@nestjs/common';
 import { Inject, Injectable, Module } from '@nestjs/common';
 import type { OnApplicationShutdown, OnModuleInit } from '@nestjs/common';
 import { STREAMS } from '@sluice/contracts/subjects';
 import { connectOrm, OutboxRelay } from '@sluice/event-store';
-import { connect, type Messaging } from '@sluice/messaging';
+import { connect, connectConsumers, type Messaging } from '@sluice/messaging';
 import { systemClock } from '@sluice/primitives/clock';
 import { gauge, HealthRegistry, logBroker, loggerFor, ServiceClient, ServiceTokens } from '@sluice/service-kit';
 import { AuditController } from './audit/audit.controller.js';
@@ -15,6 +15,7 @@ import { authDatabase } from './database.js';
 import { GatewaysController } from './gateways/gateways.controller.js';
 import { InForceService } from './gateways/in-force.service.js';
 import { GatewayReaper } from './gateways/reaper.service.js';
+import { KeyUsageConsumer } from './key-usage/key-usage.consumer.js';
 import { KeysController } from './keys/keys.controller.js';
 import { KeysService } from './keys/keys.service.js';
 import { LookupsController } from './keys/lookups.controller.js';
@@ -93,12 +94,14 @@ export class AuthModule {
         ProjectsController,
         SettingsController,
         GatewaysController,
+        KeyUsageConsumer,
         AuditController,
         RefusalsController,
       ],
       providers: [
         { provide: CONFIG, useValue: config },
         { provide: MikroORM, useValue: orm },
+        { provide: EntityManager, useValue: em },
         { provide: MESSAGING, useValue: messaging },
         { provide: OutboxRelay, useValue: relay },
         {
@@ -131,3 +134,8 @@ export class AuthModule {
     };
   }
 }
+
+/** Binds the `@EventPattern` handlers to their durable consumers. */
+export const consume = (app: INestApplication): void => {
+  connectConsumers(app, { messaging: app.get<Messaging>(MESSAGING) });
+};

@@ -1,7 +1,7 @@
 import { migrate } from '@sluice/event-store';
 import { runService } from '@sluice/service-kit';
 import { authConfig } from './auth.config.js';
-import { AuthModule } from './auth.module.js';
+import { AuthModule, consume } from './auth.module.js';
 import { authDatabase } from './database.js';
 
 await runService({
@@ -9,4 +9,5 @@ await runService({
   config: authConfig,
   module: (config) => AuthModule.with(config),
   migrate: async (config) => void (await migrate(authDatabase(config.DATABASE_URL))),
+  connect: consume,
 });

@@ -1,6 +1,7 @@
 import type { MigrationObject } from '@mikro-orm/core';
 import { EVENT_STORE_MIGRATIONS } from '@sluice/event-store';
 import { ReadModels } from './001-read-models.js';
+import { KeyUsage } from './003-key-usage.js';
 import { OrganizationStatus } from './004-organizations.js';
 import { AuditAndRefusals } from './006-audit-and-refusals.js';
 
@@ -10,4 +11,5 @@ export const AUTH_MIGRATIONS: readonly MigrationObject[] = [
   { name: 'auth-001-read-models', class: ReadModels },
   { name: 'auth-004-organizations', class: OrganizationStatus },
   { name: 'auth-006-audit-and-refusals', class: AuditAndRefusals },
+  { name: 'auth-003-key-usage', class: KeyUsage },
 ];
