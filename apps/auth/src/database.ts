@@ -1,6 +1,6 @@
 import { EVENT_STORE_ENTITIES, ormOptions } from '@sluice/event-store';
 import { GatewayRow } from './gateways/gateway.entity.js';
-import { KeyRow } from './keys/key.entity.js';
+import { KeyRow, KeySecretRow } from './keys/key.entity.js';
 import { AUTH_MIGRATIONS } from './migrations/index.js';
 import { OrganizationRow, ProjectRow, SuspensionWorkRow, WorkloadRow } from './organizations/organization.entity.js';
 
@@ -8,7 +8,16 @@ import { OrganizationRow, ProjectRow, SuspensionWorkRow, WorkloadRow } from './o
 export const authDatabase = (url: string) =>
   ormOptions(
     url,
-    [...EVENT_STORE_ENTITIES, KeyRow, OrganizationRow, ProjectRow, WorkloadRow, SuspensionWorkRow, GatewayRow],
+    [
+      ...EVENT_STORE_ENTITIES,
+      KeyRow,
+      KeySecretRow,
+      OrganizationRow,
+      ProjectRow,
+      WorkloadRow,
+      SuspensionWorkRow,
+      GatewayRow,
+    ],
     AUTH_MIGRATIONS,
     'sluice-auth',
   );

@@ -22,6 +22,17 @@ export const pricesResponseSchema = z.object({ prices: z.array(priceSchema) });
 /** GET /internal/funds/:organizationId */
 export const fundsResponseSchema = z.object({ available: pico });
 
+/** GET /internal/subscriptions/:organizationId, for auth: what a key can be bound to. */
+export const subscriptionSchema = z.object({
+  id: z.string(),
+  /** The name of its pool. */
+  pool: z.string(),
+  status: z.string(),
+  startedAt: time,
+});
+export type Subscription = z.infer<typeof subscriptionSchema>;
+export const subscriptionsResponseSchema = z.object({ subscriptions: z.array(subscriptionSchema) });
+
 export const creditGrantedV1 = cloudEvent(
   'sluice.billing.credit.granted.v1',
   z.object({

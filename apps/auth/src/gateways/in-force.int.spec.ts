@@ -145,7 +145,7 @@ describe('a revoke', () => {
     const key = await newKey();
     brokerUp = false;
     expect(await keys.revoke(actor, key, 'deleted')).toEqual({ pending: true });
-    expect((await keys.get(ORGANIZATION, key.keyId, ['credit'], null)).status).toBe('revoked');
+    expect((await keys.get(ORGANIZATION, key.keyId, ['credit'], null)).status).toBe('deleted');
   }, 20_000);
 
   it('runs the whole procedure again when it is repeated: the first may have ended half way', async () => {
@@ -172,7 +172,7 @@ describe('a revoke', () => {
     const message = stored.find(({ subject }) => subject === `evt.auth.key.revoked.v1.${ORGANIZATION}.${key.keyId}`);
     const event = keyRevokedV1.parse(JSON.parse(message!.payload));
     expect(event.data).toMatchObject({ keyId: key.keyId, reason: 'deleted', keyPrefix: key.keyPrefix });
-    expect(message!.payload).not.toContain(key.digest);
+    expect(message!.payload).not.toMatch(/digest|secret/);
   });
 });
 

@@ -1,22 +1,38 @@
-import { keyIssuedV1, keyRevokedV1 } from '@sluice/contracts/auth';
-import { CLOUD_EVENT_CONTENT_TYPE, wrap } from '@sluice/contracts/envelope';
+import {
+  keyExpiringV1,
+  keyIssuedV1,
+  keyPreviousSecretUsedV1,
+  keyReactivatedV1,
+  keyRevokedV1,
+  keyRotatedV1,
+  keyUpdatedV1,
+  type Invalidation,
+} from '@sluice/contracts/auth';
+import { CLOUD_EVENT_CONTENT_TYPE, wrap, type EnvelopeFields } from '@sluice/contracts/envelope';
 import { eventSubject } from '@sluice/contracts/subjects';
 import type { OutboundMessage, StoredEvent } from '@sluice/event-store';
 import { invalidationMessage } from './invalidation.js';
 import type { KeyEvent } from './key.js';
 
-const ISSUED = keyIssuedV1.shape.type.value;
-const REVOKED = keyRevokedV1.shape.type.value;
+const type = {
+  issued: keyIssuedV1.shape.type.value,
+  revoked: keyRevokedV1.shape.type.value,
+  reactivated: keyReactivatedV1.shape.type.value,
+  updated: keyUpdatedV1.shape.type.value,
+  rotated: keyRotatedV1.shape.type.value,
+  previousSecretUsed: keyPreviousSecretUsedV1.shape.type.value,
+  expiring: keyExpiringV1.shape.type.value,
+} as const;
 
 /** What leaves of a key's event: the public event, and the invalidation for the gateways. */
 export function publishKey(stored: StoredEvent<KeyEvent>): OutboundMessage[] {
   const { event, id, version } = stored;
-  const { keyId, organizationId, project, keyPrefix } = event.data;
-  const messages = event.type === 'KeyIssued' ? [] : [invalidationMessage(id, { id: keyId, version, inflight: 'cut' })];
+  const { keyId, organizationId } = event.data;
+  const inflight = inflightOf(event);
+  const messages = inflight === undefined ? [] : [invalidationMessage(id, { id: keyId, version, inflight })];
   // Operators belong to no organization: their keys are nobody else's business.
-  if (organizationId === null || (event.type === 'KeyIssued' && event.data.kind === 'operator')) return messages;
-  const about = { organizationId, project, keyId, keyPrefix };
-  const fields = {
+  if (organizationId === null) return messages;
+  const envelope = publicEvent(event, organizationId, {
     id,
     source: '/sluice/auth',
     subject: keyId,
@@ -24,18 +40,71 @@ export function publishKey(stored: StoredEvent<KeyEvent>): OutboundMessage[] {
     correlationId: stored.metadata.correlationId,
     causationId: stored.metadata.causationId,
     traceparent: stored.metadata.traceparent,
-  };
-  const envelope =
-    event.type === 'KeyIssued'
-      ? wrap(ISSUED, fields, { ...about, kind: event.data.kind, name: event.data.name, createdAt: event.data.issuedAt })
-      : wrap(REVOKED, fields, { ...about, reason: event.data.reason, revokedAt: event.data.revokedAt });
-  return [
-    ...messages,
-    {
-      id,
-      subject: eventSubject(envelope.type, organizationId, keyId),
-      payload: envelope,
-      contentType: CLOUD_EVENT_CONTENT_TYPE,
-    },
-  ];
+  });
+  if (envelope === undefined) return messages;
+  const subject = eventSubject(envelope.type, organizationId, keyId);
+  return [...messages, { id, subject, payload: envelope, contentType: CLOUD_EVENT_CONTENT_TYPE }];
+}
+
+/** What becomes of requests in flight on the key; undefined for an event that changes nothing at a gateway. */
+function inflightOf(event: KeyEvent): Invalidation['inflight'] | undefined {
+  switch (event.type) {
+    case 'KeyRevoked':
+      return event.data.inflight;
+    case 'KeySuspended':
+      return 'cut';
+    case 'KeyRotated':
+      // With a grace both secrets are good: nobody's answer is cut for it.
+      return event.data.previousUntil === null ? 'cut' : 'drain';
+    case 'KeyUpdated':
+    case 'KeyReactivated':
+    case 'KeyResumed':
+      return 'drain';
+    default:
+      return undefined;
+  }
+}
+
+function publicEvent(event: KeyEvent, organizationId: string, fields: EnvelopeFields) {
+  const { keyId, project, keyPrefix } = event.data;
+  const about = { organizationId, project, keyId, keyPrefix };
+  switch (event.type) {
+    case 'KeyIssued': {
+      const { kind, name, issuedAt: createdAt } = event.data;
+      return kind === 'operator' ? undefined : wrap(type.issued, fields, { ...about, kind, name, createdAt });
+    }
+    case 'KeyRevoked': {
+      const { reason, revokedAt } = event.data;
+      return wrap(type.revoked, fields, { ...about, reason, revokedAt });
+    }
+    case 'KeySuspended': {
+      const { active, suspendedAt: revokedAt } = event.data;
+      const reason = 'organization_suspended' as const;
+      return active ? wrap(type.revoked, fields, { ...about, reason, revokedAt }) : undefined;
+    }
+    case 'KeyReactivated':
+      return wrap(type.reactivated, fields, { ...about, reactivatedAt: event.data.reactivatedAt });
+    case 'KeyResumed': {
+      const { active, resumedAt: reactivatedAt } = event.data;
+      return active ? wrap(type.reactivated, fields, { ...about, reactivatedAt }) : undefined;
+    }
+    case 'KeyUpdated': {
+      const { name, changes, updatedAt } = event.data;
+      return wrap(type.updated, fields, { ...about, name, changed: Object.keys(changes), updatedAt });
+    }
+    case 'KeyRotated': {
+      const { previousKeyPrefix, previousUntil, rotatedAt } = event.data;
+      return wrap(type.rotated, fields, { ...about, previousKeyPrefix, previousUntil, rotatedAt });
+    }
+    case 'KeyPreviousSecretUsed': {
+      const { previousKeyPrefix, previousUntil, usedAt } = event.data;
+      return wrap(type.previousSecretUsed, fields, { ...about, previousKeyPrefix, previousUntil, usedAt });
+    }
+    case 'KeyExpiring': {
+      const { name, expiresAt, days } = event.data;
+      return wrap(type.expiring, fields, { ...about, name, expiresAt, days });
+    }
+    default:
+      return undefined;
+  }
 }

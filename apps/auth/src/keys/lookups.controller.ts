@@ -5,13 +5,13 @@ import { Rejected } from '@sluice/contracts/errors';
 import { systemClock } from '@sluice/primitives/clock';
 import { AllowServices, parse } from '@sluice/service-kit';
 import { GatewayRow } from '../gateways/gateway.entity.js';
-import type { Key } from './key.entity.js';
+import { credentialOfKey } from './credential.js';
 import { KeysService } from './keys.service.js';
 
 /** A gateway's look-ups are noted at most this often. */
 const NOTE_EVERY_MS = 1_000;
 
-/** Where gateways ask for keys: one indexed read of the primary. */
+/** Where gateways ask for credentials: one indexed read of the primary. */
 @Controller('internal/lookups')
 @AllowServices('gateway')
 export class LookupsController {
@@ -28,9 +28,9 @@ export class LookupsController {
     const { boot, digest } = parse(lookupRequestSchema, body);
     // The membership first: who is not registered would not hear of the key's end.
     await this.requireRegistered(boot);
-    const row = await this.keys.findByDigest(digest);
-    if (!row || row.status !== 'active') throw new Rejected('invalid_api_key');
-    return { credential: credentialOf(row) };
+    const presented = await this.keys.findByDigest(digest);
+    if (presented === undefined) throw new Rejected('invalid_api_key');
+    return { credential: credentialOfKey(presented, systemClock.now()) };
   }
 
   private async requireRegistered(boot: string): Promise<void> {
@@ -43,27 +43,3 @@ export class LookupsController {
     await em.nativeUpdate(GatewayRow, { boot, retiredAt: null }, { lastLookupAt: new Date(systemClock.now()) });
   }
 }
-
-const credentialOf = (row: Key): Credential => ({
-  keyId: row.keyId,
-  version: row.version,
-  kind: row.kind as Credential['kind'],
-  organizationId: row.organizationId ?? null,
-  organizationVersion: row.organizationId == null ? 0 : 1,
-  project: row.project ?? null,
-  name: row.name,
-  scopes: row.scopes,
-  access: row.access,
-  models: row.models ?? null,
-  expiresAt: row.expiresAt?.toISOString() ?? null,
-  ipAllow: null,
-  previousUntil: null,
-  rpm: row.rpm ?? null,
-  tpm: null,
-  concurrency: null,
-  priority: null,
-  maxBudget: null,
-  budgetReset: null,
-  memberId: null,
-  role: null,
-});

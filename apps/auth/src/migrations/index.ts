@@ -1,6 +1,7 @@
 import type { MigrationObject } from '@mikro-orm/core';
 import { EVENT_STORE_MIGRATIONS } from '@sluice/event-store';
 import { ReadModels } from './001-read-models.js';
+import { Keys } from './002-keys.js';
 import { KeyUsage } from './003-key-usage.js';
 import { OrganizationStatus } from './004-organizations.js';
 import { AuditAndRefusals } from './006-audit-and-refusals.js';
@@ -9,6 +10,7 @@ import { AuditAndRefusals } from './006-audit-and-refusals.js';
 export const AUTH_MIGRATIONS: readonly MigrationObject[] = [
   ...EVENT_STORE_MIGRATIONS,
   { name: 'auth-001-read-models', class: ReadModels },
+  { name: 'auth-002-keys', class: Keys },
   { name: 'auth-004-organizations', class: OrganizationStatus },
   { name: 'auth-006-audit-and-refusals', class: AuditAndRefusals },
   { name: 'auth-003-key-usage', class: KeyUsage },

@@ -1,0 +1,41 @@
+import type { Credential } from '@sluice/contracts/auth';
+import { Rejected } from '@sluice/contracts/errors';
+import type { PresentedKey } from './keys.store.js';
+
+/**
+ * What a gateway must know of a presented key.
+ * @param now milliseconds since the epoch
+ * @throws Rejected `api_key_expired` when its date has passed; `invalid_api_key` when anything else has ended it
+ */
+export function credentialOfKey(presented: PresentedKey, now: number): Credential {
+  const { key, until, organizationSuspended, organizationVersion } = presented;
+  if (key.status === 'expired') throw new Rejected('api_key_expired');
+  const graceOver = until !== null && until.getTime() <= now;
+  if (key.status !== 'active' || key.suspended || organizationSuspended || graceOver) {
+    throw new Rejected('invalid_api_key');
+  }
+  if (key.expiresAt && key.expiresAt.getTime() <= now) throw new Rejected('api_key_expired');
+  return {
+    keyId: key.keyId,
+    version: key.version,
+    kind: key.kind,
+    organizationId: key.organizationId ?? null,
+    organizationVersion,
+    project: key.project ?? null,
+    name: key.name,
+    scopes: key.scopes,
+    access: key.access,
+    models: key.models ?? null,
+    ipAllow: key.ipAllow ?? null,
+    expiresAt: key.expiresAt?.toISOString() ?? null,
+    previousUntil: until?.toISOString() ?? null,
+    rpm: key.rpm ?? null,
+    tpm: key.tpm ?? null,
+    concurrency: key.concurrency ?? null,
+    priority: key.priority ?? null,
+    maxBudget: key.maxBudget ?? null,
+    budgetReset: key.budgetReset ?? null,
+    memberId: null,
+    role: null,
+  };
+}
