@@ -22,7 +22,12 @@ export const listSchema = z.strictObject({
   limit: z.coerce.number().int().min(1).max(1_000).default(100),
   cursor: seq.optional(),
 });
-export const exportSchema = z.strictObject({ ...filters, format: z.enum(['jsonl', 'csv']).default('jsonl') });
+export const exportSchema = z.strictObject({
+  ...filters,
+  format: z.enum(['jsonl', 'csv']).default('jsonl'),
+  /** The last number that was exported before. */
+  after: seq.default(0),
+});
 export type AuditFilters = Pick<z.infer<typeof listSchema>, 'from' | 'to' | 'actor' | 'action' | 'target'>;
 
 /** An entry as it is shown: with its place in the chain, and the address where it is still known. */
@@ -49,11 +54,13 @@ const COLUMNS = [
 
 export type ExportFormat = z.infer<typeof exportSchema>['format'];
 export const CONTENT_TYPES: Readonly<Record<ExportFormat, string>> = {
-  jsonl: 'application/jsonl',
+  jsonl: 'application/jsonl; charset=utf-8',
   csv: 'text/csv; charset=utf-8',
 };
 
-export const exportHead = (format: ExportFormat): string => (format === 'csv' ? `${COLUMNS.join(',')}\r\n` : '');
+/** Of the first part only: the parts behind each other are one file. */
+export const exportHead = (format: ExportFormat, after: number): string =>
+  format === 'csv' && after === 0 ? `${COLUMNS.join(',')}\r\n` : '';
 
 export const exportLine = (format: ExportFormat, entry: ShownEntry): string =>
   format === 'csv' ? `${COLUMNS.map((name) => csv(entry[name])).join(',')}\r\n` : `${JSON.stringify(entry)}\n`;

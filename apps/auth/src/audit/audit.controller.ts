@@ -1,16 +1,19 @@
-import { Readable } from 'node:stream';
 import { Body, Controller, Get, HttpCode, Post, Query, Res } from '@nestjs/common';
 import type { Actor } from '@sluice/contracts/actor';
 import { auditedCommandSchema } from '@sluice/contracts/audit';
 import { Rejected } from '@sluice/contracts/errors';
 import { AllowServices, ManagementActor, ok, parse, requireOperator, requireOrganization } from '@sluice/service-kit';
 import type { FastifyReply } from 'fastify';
-import { CONTENT_TYPES, exportHead, exportLine, exportSchema, listSchema, type ShownEntry } from './audit-query.js';
+import { CONTENT_TYPES, exportHead, exportLine, exportSchema, listSchema } from './audit-query.js';
 import { AuditStore } from './audit.store.js';
 import { PLATFORM } from './entry.js';
 
 /** Beyond it a command is not recorded, so not forwarded. */
 const MAX_FIELDS_CHARACTERS = 16_384;
+/** A part of an export ends when it has as many, give or take a page. */
+const EXPORT_ENTRIES = 10_000;
+const EXPORT_CHARACTERS = 4 * 1024 * 1024;
+const PAGE = 200;
 
 /** What happened, newest first or as a whole; and where the gateway records what other services carry out. */
 @Controller()
@@ -29,24 +32,34 @@ export class AuditController {
     return this.page(PLATFORM, query);
   }
 
-  /** Oldest first, so that the chain can be verified as it is read. A text that ends early breaks the connection. */
+  /**
+   * Oldest first, so that the chain can be verified as it is read. In parts, as no answer is longer than a service or the
+   * gateway can hold, and each part is asked for with a credential that is alive; `link` says where the next one is.
+   */
   @Get('api/audit/export')
-  async export(@ManagementActor() actor: Actor, @Query() query: unknown, @Res() reply: FastifyReply): Promise<void> {
+  async export(
+    @ManagementActor() actor: Actor,
+    @Query() query: unknown,
+    @Res({ passthrough: true }) reply: FastifyReply,
+  ): Promise<string> {
     const organizationId = organizationOf(actor);
-    const { format, ...filters } = parse(exportSchema, query, 'query');
-    const pages = this.audit.pages(organizationId, filters);
-    // Before the status is said: if the database is away, the answer is an error and not an empty file.
-    const first = await pages.next();
-    async function* text(): AsyncGenerator<string> {
-      yield exportHead(format);
-      for (let page = first; page.done !== true; page = await pages.next())
-        yield page.value.map((entry: ShownEntry) => exportLine(format, entry)).join('');
+    const { format, after: from, ...filters } = parse(exportSchema, query, 'query');
+    let text = exportHead(format, from);
+    let after = from;
+    let more = true;
+    for (let entries = 0; more && entries < EXPORT_ENTRIES && text.length < EXPORT_CHARACTERS; entries += PAGE) {
+      const page = await this.audit.follow(organizationId, filters, { after, limit: PAGE });
+      text += page.map((entry) => exportLine(format, entry)).join('');
+      after = page.at(-1)?.seq ?? after;
+      more = page.length === PAGE;
     }
-    const headers = {
+    const next = new URLSearchParams({ ...(query as Record<string, string>), after: String(after) });
+    void reply.headers({
       'content-type': CONTENT_TYPES[format],
       'content-disposition': `attachment; filename="audit.${format}"`,
-    };
-    await reply.headers(headers).send(Readable.from(text()));
+      ...(more ? { link: `</api/audit/export?${next.toString()}>; rel="next"` } : {}),
+    });
+    return text;
   }
 
   @Post('internal/audit')

@@ -10,7 +10,7 @@ import { appendEntries } from './audit-trail.store.js';
 import { PLATFORM } from './entry.js';
 import { auditTables } from './tables.js';
 
-const PAGE = 1_000;
+const HEADS_PAGE = 1_000;
 
 /** The chains of audit entries: read by page, from either end. */
 @Injectable()
@@ -34,24 +34,18 @@ export class AuditStore {
     return rows.map(shown);
   }
 
-  /** Oldest first, up to what is there now, a page at a time. */
-  async *pages(organizationId: string, filters: AuditFilters): AsyncGenerator<ShownEntry[]> {
-    const head = await auditTables(this.em.fork())
-      .selectFrom('audit_heads')
-      .select('seq')
-      .where('organization_id', '=', organizationId)
-      .executeTakeFirst();
-    for (let after = '0'; ;) {
-      const rows = await this.entries(organizationId, filters)
-        .where('e.seq', '>', after)
-        .where('e.seq', '<=', head?.seq ?? '0')
-        .orderBy('e.seq')
-        .limit(PAGE)
-        .execute();
-      if (rows.length > 0) yield rows.map(shown);
-      if (rows.length < PAGE) return;
-      after = rows.at(-1)!.seq;
-    }
+  /** Oldest first, those behind `after`. */
+  async follow(
+    organizationId: string,
+    filters: AuditFilters,
+    { limit, after }: { limit: number; after: number },
+  ): Promise<ShownEntry[]> {
+    const rows = await this.entries(organizationId, filters)
+      .where('e.seq', '>', String(after))
+      .orderBy('e.seq')
+      .limit(limit)
+      .execute();
+    return rows.map(shown);
   }
 
   /** A command that another service carries out: before it is forwarded, or with the status it was answered with. */
@@ -77,7 +71,7 @@ export class AuditStore {
         .selectAll()
         .$if(after !== undefined, (query) => query.where('organization_id', '>', after!))
         .orderBy('organization_id')
-        .limit(PAGE)
+        .limit(HEADS_PAGE)
         .execute();
       if (rows.length > 0)
         yield rows.map(({ organization_id, seq, hash }) => ({
@@ -85,7 +79,7 @@ export class AuditStore {
           seq: Number(seq),
           hash,
         }));
-      if (rows.length < PAGE) return;
+      if (rows.length < HEADS_PAGE) return;
       after = rows.at(-1)!.organization_id;
     }
   }
