@@ -1,7 +1,7 @@
-import { isIP } from 'node:net';
 import { DEFAULT_PREFIXES, parsePrefixes, type SecretPrefixes } from '@sluice/primitives/secret';
 import { baseConfig, defineConfig } from '@sluice/service-kit';
 import { z } from 'zod';
+import { parseBlock } from './keys/address-blocks.js';
 
 /** Whole prefix strings of secrets; auth has the same setting, and both must be given the same. */
 const secretPrefixes = z
@@ -15,12 +15,6 @@ const secretPrefixes = z
     }
   })
   .default(DEFAULT_PREFIXES);
-
-const isAddressOrBlock = (text: string): boolean => {
-  const [address = '', bits] = text.split('/');
-  const longest = isIP(address) === 4 ? 32 : isIP(address) === 6 ? 128 : -1;
-  return longest > 0 && (bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= longest));
-};
 
 export const gatewayConfig = defineConfig({
   ...baseConfig,
@@ -46,7 +40,7 @@ export const gatewayConfig = defineConfig({
     .string()
     .default('')
     .transform((text) => text.split(',').flatMap((entry) => entry.trim() || []))
-    .pipe(z.array(z.string().refine(isAddressOrBlock, 'must be addresses or CIDR blocks'))),
+    .pipe(z.array(z.string().refine((text) => parseBlock(text) !== undefined, 'must be addresses or CIDR blocks'))),
   /** How many gateways run: each enforces its share of a key's rate while Redis is away. */
   GATEWAYS: z.coerce.number().int().min(1).max(10_000).default(1),
   /** Bytes of a request's body. */

@@ -5,6 +5,7 @@ import {
   DEFAULT_PREFIXES,
   formatSecret,
   maskedSecret,
+  parsePrefixes,
   parseSecret,
   planeOf,
   shownPrefix,
@@ -65,5 +66,30 @@ describe('secrets', () => {
 
   it('use CRC-32 as everybody knows it', () => {
     expect(crc32('123456789')).toBe(0xcbf43926);
+  });
+});
+
+describe("an installation's own prefixes", () => {
+  const own = { credit: 'ab_', subscription: 'cd_', management: 'ef_', session: 'gh_', operator: 'ij_' };
+
+  it('are given as JSON or as pairs', () => {
+    expect(parsePrefixes(JSON.stringify(own))).toEqual(own);
+    expect(parsePrefixes('credit=ab_, subscription=cd_,management=ef_,session=gh_,operator=ij_')).toEqual(own);
+  });
+
+  it.each([
+    ['one is missing', 'credit=ab_'],
+    ['one is given twice', 'credit=ab_,credit=xy_,subscription=cd_,management=ef_,session=gh_,operator=ij_'],
+    ['one is of no kind', JSON.stringify({ ...own, other: 'xy_' })],
+    ['two are the same', JSON.stringify({ ...own, session: 'ab_' })],
+    ['one begins another', JSON.stringify({ ...own, session: 'ab_session_' })],
+    ['one is empty', JSON.stringify({ ...own, session: '' })],
+    ['one is too long', JSON.stringify({ ...own, session: 'x'.repeat(17) })],
+    ['one has a blank', JSON.stringify({ ...own, session: 'x y' })],
+    ['one is no text', JSON.stringify({ ...own, session: 5 })],
+    ['it is not JSON', '{"credit"'],
+    ['it is nothing', ''],
+  ])('are refused when %s: a prefix alone has to say what a secret is', (_what, text) => {
+    expect(() => parsePrefixes(text)).toThrow(RangeError);
   });
 });

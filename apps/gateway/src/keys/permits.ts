@@ -1,6 +1,6 @@
-import { BlockList, isIP } from 'node:net';
 import type { Credential, Scope, Workload } from '@sluice/contracts/auth';
 import { Rejected } from '@sluice/contracts/errors';
+import { isWithin } from './address-blocks.js';
 
 /** What a request wants to do with a credential. */
 export interface Use {
@@ -27,7 +27,7 @@ export function permits(credential: Rights, { scope, address, workload }: Use): 
 
 /** @throws Rejected `ip_not_allowed` */
 export function requireAddress({ ipAllow }: Pick<Rights, 'ipAllow'>, address: string): void {
-  if (ipAllow !== null && !isIn(ipAllow, address)) throw new Rejected('ip_not_allowed');
+  if (ipAllow !== null && !isWithin(ipAllow, address)) throw new Rejected('ip_not_allowed');
 }
 
 /** @throws Rejected `scope_insufficient`, `model_not_allowed` */
@@ -41,31 +41,3 @@ export function requireWorkload({ access, models }: Pick<Rights, 'access' | 'mod
 /** Does one of the access patterns `<project>/<workload>` or `<project>/*` cover the workload? */
 export const covers = (access: readonly string[], { project, name }: Workload): boolean =>
   access.includes(`${project}/*`) || access.includes(`${project}/${name}`);
-
-/** By the list itself: a profile's list is one object for all its keys, and goes with it. */
-const compiled = new WeakMap<readonly string[], BlockList>();
-const MAPPED = /^::ffff:(?=\d+\.)/i;
-
-/** Is the address, plain or IPv4 within IPv6, in one of these addresses and CIDR blocks? What is none is in nothing. */
-function isIn(list: readonly string[], address: string): boolean {
-  let blocks = compiled.get(list);
-  if (!blocks) compiled.set(list, (blocks = compile(list)));
-  const plain = address.replace(MAPPED, '');
-  const family = isIP(plain);
-  return family !== 0 && blocks.check(plain, family === 4 ? 'ipv4' : 'ipv6');
-}
-
-function compile(list: readonly string[]): BlockList {
-  const blocks = new BlockList();
-  for (const text of list) {
-    const [address = '', bits] = text.replace(MAPPED, '').split('/');
-    const family = isIP(address);
-    // An entry that cannot be read lets nobody in.
-    if (family === 0) continue;
-    const type = family === 4 ? 'ipv4' : 'ipv6';
-    const length = bits === undefined ? (family === 4 ? 32 : 128) : Number(bits);
-    if (Number.isInteger(length) && length >= 0 && length <= (family === 4 ? 32 : 128))
-      blocks.addSubnet(address, length, type);
-  }
-  return blocks;
-}
