@@ -14,6 +14,8 @@ import type { AuthConfig } from './auth.config.js';
 import { authDatabase } from './database.js';
 import { GatewaysController } from './gateways/gateways.controller.js';
 import { InForceService } from './gateways/in-force.service.js';
+import { GatewayMembership } from './gateways/membership.service.js';
+import { PendingWorker } from './gateways/pending.worker.js';
 import { GatewayReaper } from './gateways/reaper.service.js';
 import { KeyUsageConsumer } from './key-usage/key-usage.consumer.js';
 import { KeysController } from './keys/keys.controller.js';
@@ -125,7 +127,13 @@ export class AuthModule {
           inject: [InForceService],
           useFactory: (inForce: InForceService) => new OrganizationsService(em, relay, inForce, systemClock),
         },
-        { provide: GatewayReaper, useValue: new GatewayReaper(em) },
+        { provide: GatewayMembership, useValue: new GatewayMembership(em) },
+        { provide: GatewayReaper, useValue: new GatewayReaper(em, messaging, systemClock) },
+        {
+          provide: PendingWorker,
+          inject: [InForceService],
+          useFactory: (inForce: InForceService) => new PendingWorker(em, inForce, systemClock),
+        },
         { provide: AuditStore, useValue: audit },
         { provide: AuditHeads, useValue: new AuditHeads(audit, systemClock, config.AUDIT_HEADS_FILE) },
         { provide: RefusalsStore, useValue: new RefusalsStore(em, systemClock) },

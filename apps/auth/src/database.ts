@@ -1,5 +1,5 @@
 import { EVENT_STORE_ENTITIES, ormOptions } from '@sluice/event-store';
-import { GatewayRow } from './gateways/gateway.entity.js';
+import { GatewayRow, PendingRow } from './gateways/gateway.entity.js';
 import { KeyRow, KeySecretRow } from './keys/key.entity.js';
 import { AUTH_MIGRATIONS } from './migrations/index.js';
 import { OrganizationRow, ProjectRow, SuspensionWorkRow, WorkloadRow } from './organizations/organization.entity.js';
@@ -17,6 +17,7 @@ export const authDatabase = (url: string) =>
       WorkloadRow,
       SuspensionWorkRow,
       GatewayRow,
+      PendingRow,
     ],
     AUTH_MIGRATIONS,
     'sluice-auth',

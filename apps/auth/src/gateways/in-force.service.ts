@@ -1,27 +1,23 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { EntityManager } from '@mikro-orm/postgresql';
 import { Injectable } from '@nestjs/common';
-import {
-  EVIDENCE_MARGIN_MS,
-  EVIDENCE_MS,
-  tombstonesResponseSchema,
-  type InForce,
-  MAX_TOMBSTONES,
-  type Invalidation,
-} from '@sluice/contracts/auth';
-import { enqueue, OutboxRow, type OutboxMessage, type OutboxRelay } from '@sluice/event-store';
+import type { OnApplicationShutdown } from '@nestjs/common';
+import { EVIDENCE_MARGIN_MS, EVIDENCE_MS, type InForce, type Invalidation } from '@sluice/contracts/auth';
+import { enqueue, type OutboxMessage, type OutboxRelay } from '@sluice/event-store';
 import type { Clock } from '@sluice/primitives/clock';
 import { systemId } from '@sluice/primitives/id';
 import { loggerFor, type ServiceTokens } from '@sluice/service-kit';
-import { Histogram } from 'prom-client';
-import { Agent, request } from 'undici';
+import { sql } from 'kysely';
+import { Counter, Histogram } from 'prom-client';
 import { invalidationMessage } from '../keys/invalidation.js';
 import { GatewayRow, type Gateway } from './gateway.entity.js';
+import { PendingStore } from './pending.store.js';
+import { TombstoneClient } from './tombstone.client.js';
 
-const PUSH_TIMEOUT_MS = 1_000;
-/** How long a DELETE waits for the broker before it says "pending". */
-const ACK_TIMEOUT_MS = 3_000;
+/** When a revoke that is not in force yet is answered with "pending", counted from its start. */
+const ANSWER_MS = EVIDENCE_MS + 1_000;
 const ACK_POLL_MS = 100;
+const WAIT_MS = EVIDENCE_MS + EVIDENCE_MARGIN_MS;
 
 /** The messages of a revoke, and whether the broker acknowledged them at once (false: the sweeper goes on). */
 export interface Sent {
@@ -29,115 +25,152 @@ export interface Sent {
   readonly published: Promise<boolean>;
 }
 
+/** What is waited for: the rows of the outbox (null: unknown, never seen acknowledged), unless they are published already. */
+export interface Announced {
+  readonly rows: readonly (string | null)[];
+  readonly published: Promise<boolean>;
+}
+
 export type Reached = { readonly inForce: InForce } | { readonly pending: true };
+
+/** How many gateways of how many said so themselves. */
+type Confirmed = Omit<InForce, 'ms'>;
 
 /**
  * Makes a revocation be in force everywhere before it is answered. Either every registered gateway says itself that
  * this version of the key is dead there, or those that did not have run out of evidence: the invalidation was stored
  * by the broker, and L + margin has passed since.
+ *
+ * Why that is enough. A look-up that read the key alive was sent before the commit, and counts for L from there. A feed
+ * lease counts for L from when its barrier was sent; a barrier sent after the broker had stored the invalidation comes
+ * back behind it. Both are over L after the PubAck, which is not before the commit; the margin is for clocks that run
+ * at different speeds. Two gateways may be missing in the list, which is read after the commit: one that registers
+ * later sends its first look-up later still, and reads the key dead; one that is retired holds no evidence (see
+ * GatewayReaper). A retiring one counts like any other.
  */
 @Injectable()
-export class InForceService {
+export class InForceService implements OnApplicationShutdown {
   private readonly log = loggerFor('in-force');
-  private readonly agent = new Agent({ connect: { timeout: PUSH_TIMEOUT_MS }, connections: 4 });
+  private readonly gateways: TombstoneClient;
+  private readonly pending: PendingStore;
   private readonly duration = new Histogram({
     name: 'auth_revoke_in_force_seconds',
-    help: 'Seconds from a revoke to its being in force at every gateway',
+    help: 'Seconds from a revoke to its answer: in force by every confirmation, by waiting, or pending',
     labelNames: ['how'],
     buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 3, 5],
+  });
+  private readonly pendings = new Counter({
+    name: 'auth_revokes_pending_total',
+    help: 'Revokes that were answered with "pending"',
   });
 
   constructor(
     private readonly em: EntityManager,
     private readonly relay: OutboxRelay,
-    private readonly tokens: ServiceTokens,
+    tokens: ServiceTokens,
     private readonly clock: Clock,
-  ) {}
+  ) {
+    this.gateways = new TombstoneClient(tokens);
+    this.pending = new PendingStore(em);
+  }
 
   /**
-   * @param invalidations what each gateway has to confirm
+   * Comes back when it is in force, or with "pending" after ANSWER_MS: then PendingWorker goes on, also after a restart.
+   * A process that dies before has answered nothing, so nothing was promised.
+   * @param invalidations what each gateway has to confirm; committed before this is called
    * @param sent the invalidations in the outbox, and whether the broker acknowledged them at once
    * @param startedAt monotonic milliseconds
    */
   async reach(invalidations: readonly Invalidation[], sent: Sent, startedAt: number): Promise<Reached> {
-    const acknowledgedAt = this.acknowledged(sent);
-    const gateways = await this.registered();
-    const confirmations = await Promise.all(gateways.map((gateway) => this.push(gateway, invalidations)));
-    const confirmed = confirmations.filter(Boolean).length;
-    if (confirmed < gateways.length && !(await this.waitForEvidenceToEnd(acknowledgedAt))) return { pending: true };
+    const rows = sent.outbox.filter(({ subject }) => subject.startsWith('keyfeed.')).map(({ row }) => row);
+    const announced = { rows, published: sent.published };
+    const confirmed = await this.attempt(invalidations, announced, startedAt + ANSWER_MS);
     const ms = Math.round(this.clock.monotonic() - startedAt);
-    this.duration.observe({ how: confirmed < gateways.length ? 'waited' : 'confirmed' }, ms / 1000);
-    return { inForce: { confirmed, of: gateways.length, ms } };
+    if (!confirmed) {
+      await this.pending.remember(invalidations, sent.outbox);
+      this.pendings.inc();
+      this.duration.observe({ how: 'pending' }, ms / 1000);
+      return { pending: true };
+    }
+    this.duration.observe({ how: confirmed.confirmed < confirmed.of ? 'waited' : 'confirmed' }, ms / 1000);
+    // An earlier answer may have been "pending".
+    await this.pending.settle(invalidations, confirmed).catch((err: unknown) => {
+      this.log.warn({ err }, 'a revoke is in force; what was pending is found out again');
+    });
+    return { inForce: { ...confirmed, ms } };
   }
 
-  /** The whole procedure once more, for a revoke that was committed before. */
+  /** The whole procedure once more, for a revoke that was committed before: the first may have ended half way. */
   async announceAgain(invalidations: readonly Invalidation[], startedAt: number): Promise<Reached> {
     const again = invalidations.map((invalidation) => invalidationMessage(systemId(), invalidation));
     const messages = await this.em.fork().transactional((tx) => enqueue(tx, again));
     return this.reach(invalidations, { outbox: messages, published: this.relay.publish(messages) }, startedAt);
   }
 
+  /** What became of the last revoke of this id that was answered with "pending"; undefined: none in the last 24 h. */
+  async statusOf(id: string): Promise<InForce | 'pending' | undefined> {
+    return this.pending.statusOf(id);
+  }
+
+  /**
+   * Once through the procedure. Pushes and the wait run at the same time: a gateway that hangs makes it take L + margin
+   * from the PubAck, and not longer.
+   * @param until monotonic milliseconds at which it is given up
+   * @returns undefined when it is not in force, as far as is known
+   */
+  async attempt(
+    invalidations: readonly Invalidation[],
+    announced: Announced,
+    until: number,
+  ): Promise<Confirmed | undefined> {
+    const end = new AbortController();
+    try {
+      const waited = this.evidenceIsOver(announced, end.signal);
+      const gateways = await this.registered();
+      let confirmed = 0;
+      const pushes = gateways.map(async (gateway) => {
+        const dead = await this.gateways.confirmed(gateway, invalidations, end.signal);
+        if (dead) confirmed += 1;
+        return dead;
+      });
+      const allConfirmed = Promise.all(pushes).then((all) => all.every(Boolean) || waited);
+      const inForce = await Promise.race([allConfirmed, waited, this.givenUp(until, end.signal)]);
+      return inForce ? { confirmed, of: gateways.length } : undefined;
+    } finally {
+      end.abort();
+    }
+  }
+
+  async onApplicationShutdown(): Promise<void> {
+    await this.gateways.close();
+  }
+
   private registered(): Promise<Gateway[]> {
     return this.em.fork().find(GatewayRow, { retiredAt: null });
   }
 
-  private async waitForEvidenceToEnd(acknowledgedAt: Promise<number | undefined>): Promise<boolean> {
-    const at = await acknowledgedAt;
-    if (at === undefined) return false;
-    await sleep(Math.max(0, at + EVIDENCE_MS + EVIDENCE_MARGIN_MS - this.clock.monotonic()));
-    return true;
-  }
-
-  /**
-   * When the broker had stored the invalidation at the latest (monotonic milliseconds): at once, or later by the sweeper,
-   * which is seen by its rows being gone. Undefined when that did not happen in time.
-   */
-  private async acknowledged({ outbox, published }: Sent): Promise<number | undefined> {
-    const until = this.clock.monotonic() + ACK_TIMEOUT_MS;
-    if (await published) return this.clock.monotonic();
-    const rows = outbox.map(({ row }) => row);
-    while (this.clock.monotonic() < until) {
-      await sleep(ACK_POLL_MS);
-      if ((await this.em.fork().count(OutboxRow, { id: { $in: rows } })) === 0) return this.clock.monotonic();
+  /** True once L + margin has passed since the broker had stored every invalidation. */
+  private async evidenceIsOver({ rows, published }: Announced, signal: AbortSignal): Promise<boolean> {
+    // Published at once, or later by the sweeper, which is seen by the rows being gone.
+    let acknowledged = await published;
+    while (!acknowledged && !signal.aborted) {
+      acknowledged = await this.isGone(rows).catch(() => false);
+      if (!acknowledged) await sleep(ACK_POLL_MS, undefined, { signal }).catch(() => {});
     }
-    return undefined;
+    await sleep(WAIT_MS, undefined, { signal }).catch(() => {});
+    return !signal.aborted;
   }
 
-  /** True when this gateway process confirmed them, or is known to be gone because another process answers in its place. */
-  private async push(gateway: Gateway, invalidations: readonly Invalidation[]): Promise<boolean> {
-    for (let from = 0; from < invalidations.length; from += MAX_TOMBSTONES) {
-      if (!(await this.pushSome(gateway, invalidations.slice(from, from + MAX_TOMBSTONES)))) return false;
-    }
-    return true;
+  private async isGone(rows: readonly (string | null)[]): Promise<boolean> {
+    const known = rows.filter((row) => row !== null);
+    if (known.length < rows.length) return false;
+    // One parameter, however many they are.
+    const left = sql`select 1 from outbox where id = any(${known}::bigint[]) limit 1`;
+    return (await left.execute(this.em.fork().getKysely())).rows.length === 0;
   }
 
-  private async pushSome(gateway: Gateway, asked: readonly Invalidation[]): Promise<boolean> {
-    try {
-      const response = await request(`${gateway.url}/internal/tombstones`, {
-        method: 'POST',
-        headers: { authorization: await this.tokens.headerFor('gateway'), 'content-type': 'application/json' },
-        body: JSON.stringify({ tombstones: asked }),
-        dispatcher: this.agent,
-        signal: AbortSignal.timeout(PUSH_TIMEOUT_MS),
-      });
-      const text = await response.body.text();
-      if (response.statusCode !== 200) return false;
-      const { boot, tombstones } = tombstonesResponseSchema.parse(JSON.parse(text));
-      if (boot !== gateway.boot) {
-        await this.retire(gateway.boot);
-        return true;
-      }
-      const confirmed = new Map(tombstones.map(({ id, version }) => [id, version]));
-      return asked.every(({ id, version }) => (confirmed.get(id) ?? 0) >= version);
-    } catch (err) {
-      this.log.debug({ err, boot: gateway.boot }, 'a gateway did not confirm');
-      return false;
-    }
-  }
-
-  /** An id whose place another process has taken: a boot id stands for one listening process, and holds nothing now. */
-  private async retire(boot: string): Promise<void> {
-    await this.em.fork().nativeUpdate(GatewayRow, { boot }, { retiredAt: new Date(this.clock.now()) });
-    this.log.info({ boot }, 'retired a gateway whose place another process took');
+  private async givenUp(until: number, signal: AbortSignal): Promise<false> {
+    await sleep(Math.max(0, until - this.clock.monotonic()), undefined, { signal }).catch(() => {});
+    return false;
   }
 }

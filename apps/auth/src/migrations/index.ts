@@ -5,6 +5,7 @@ import { Keys } from './002-keys.js';
 import { KeyUsage } from './003-key-usage.js';
 import { OrganizationStatus } from './004-organizations.js';
 import { AuditAndRefusals } from './006-audit-and-refusals.js';
+import { Gateways } from './007-gateways.js';
 
 // The names are what the database remembers: never change one, never reorder, append at the end.
 export const AUTH_MIGRATIONS: readonly MigrationObject[] = [
@@ -14,4 +15,5 @@ export const AUTH_MIGRATIONS: readonly MigrationObject[] = [
   { name: 'auth-004-organizations', class: OrganizationStatus },
   { name: 'auth-006-audit-and-refusals', class: AuditAndRefusals },
   { name: 'auth-003-key-usage', class: KeyUsage },
+  { name: 'auth-007-gateways', class: Gateways },
 ];
