@@ -1,7 +1,7 @@
-import { baseConfig, defineConfig } from '@sluice/service-kit';
+import { baseConfig, ConfigError, defineConfig } from '@sluice/service-kit';
 import { z } from 'zod';
 
-export const authConfig = defineConfig({
+const settings = defineConfig({
   ...baseConfig,
   DATABASE_URL: z.url(),
   NATS_URL: z.url(),
@@ -17,5 +17,35 @@ export const authConfig = defineConfig({
    * On a disk that whoever can write to the database can't write to.
    */
   AUDIT_HEADS_FILE: z.string().min(1).optional(),
+  /** How long a session lives, whatever is done with it. */
+  SESSION_HOURS: z.coerce.number().int().min(1).max(720).default(12),
+  /** A company's own provider of sign-ins (OpenID Connect): all four, or none. */
+  OIDC_ISSUER: z.url({ protocol: /^https?$/ }).optional(),
+  OIDC_CLIENT_ID: z.string().min(1).optional(),
+  OIDC_CLIENT_SECRET: z.string().min(16).optional(),
+  /** Where the provider sends the browser back to; it hands the whole URL to POST /api/auth/oidc/finish. */
+  OIDC_REDIRECT_URL: z.url({ protocol: /^https?$/ }).optional(),
+  /** Plain HTTP to the provider, outside production only. */
+  OIDC_ALLOW_HTTP: z.stringbool().default(false),
+  NODE_ENV: z.string().optional(),
 });
+
+export function authConfig(env: Record<string, string | undefined>) {
+  const config = settings(env);
+  return { ...config, oidc: oidcOf(config) };
+}
 export type AuthConfig = ReturnType<typeof authConfig>;
+
+/** The provider's settings, if there is one. @throws ConfigError when only some are given, or sign-ins would go in the clear */
+function oidcOf(config: ReturnType<typeof settings>) {
+  const { OIDC_ISSUER: issuer, OIDC_CLIENT_ID: clientId, OIDC_CLIENT_SECRET: clientSecret } = config;
+  const { OIDC_REDIRECT_URL: redirectUrl, OIDC_ALLOW_HTTP: allowHttp, NODE_ENV } = config;
+  const given = [issuer, clientId, clientSecret, redirectUrl].filter((setting) => setting !== undefined).length;
+  const complain = (sentence: string) => new ConfigError(`configuration is not valid:\n  ${sentence}`);
+  if (given === 0) return undefined;
+  if (!issuer || !clientId || !clientSecret || !redirectUrl)
+    throw complain('OIDC_ISSUER, OIDC_CLIENT_ID, OIDC_CLIENT_SECRET, OIDC_REDIRECT_URL: all four, or none');
+  if (allowHttp && NODE_ENV === 'production') throw complain('OIDC_ALLOW_HTTP: not in production');
+  if (!allowHttp && new URL(issuer).protocol === 'http:') throw complain('OIDC_ISSUER: must be an https URL');
+  return { issuer, clientId, clientSecret, redirectUrl, allowHttp };
+}

@@ -21,12 +21,21 @@ import { KeyUsageConsumer } from './key-usage/key-usage.consumer.js';
 import { KeysController } from './keys/keys.controller.js';
 import { KeysService } from './keys/keys.service.js';
 import { LookupsController } from './keys/lookups.controller.js';
+import { MembersController } from './members/members.controller.js';
+import { MembersService } from './members/members.service.js';
 import { OrganizationLookupsController, OrganizationsController } from './organizations/organizations.controller.js';
 import { OrganizationsService } from './organizations/organizations.service.js';
 import { ProjectsController } from './organizations/projects.controller.js';
 import { SettingsController } from './organizations/settings.controller.js';
 import { RefusalsController } from './refusals/refusals.controller.js';
 import { RefusalsStore } from './refusals/refusals.store.js';
+import { AuthController } from './sessions/auth.controller.js';
+import { OidcClient } from './sessions/oidc.client.js';
+import { OidcService } from './sessions/oidc.service.js';
+import { Passwords } from './sessions/passwords.service.js';
+import { SessionSweeper } from './sessions/session-sweeper.service.js';
+import { SessionsService } from './sessions/sessions.service.js';
+import { SignInService } from './sessions/sign-in.service.js';
 
 const CONFIG = Symbol('config');
 const MESSAGING = Symbol('messaging');
@@ -97,6 +106,8 @@ export class AuthModule {
         SettingsController,
         GatewaysController,
         KeyUsageConsumer,
+        MembersController,
+        AuthController,
         AuditController,
         RefusalsController,
       ],
@@ -133,6 +144,35 @@ export class AuthModule {
           provide: PendingWorker,
           inject: [InForceService],
           useFactory: (inForce: InForceService) => new PendingWorker(em, inForce, systemClock),
+        },
+        Passwords,
+        {
+          provide: SessionsService,
+          inject: [InForceService],
+          useFactory: (inForce: InForceService) =>
+            new SessionsService(em, relay, inForce, systemClock, config.SESSION_HOURS),
+        },
+        {
+          provide: SessionSweeper,
+          inject: [SessionsService],
+          useFactory: (sessions: SessionsService) => new SessionSweeper(em, sessions, systemClock),
+        },
+        {
+          provide: MembersService,
+          inject: [SessionsService],
+          useFactory: (sessions: SessionsService) => new MembersService(em, relay, sessions, systemClock),
+        },
+        {
+          provide: SignInService,
+          inject: [MembersService, SessionsService, Passwords],
+          useFactory: (members: MembersService, sessions: SessionsService, passwords: Passwords) =>
+            new SignInService(em, members, sessions, passwords, systemClock),
+        },
+        {
+          provide: OidcService,
+          inject: [SignInService],
+          useFactory: (signIn: SignInService) =>
+            new OidcService(em, config.oidc && new OidcClient(config.oidc), signIn, systemClock),
         },
         { provide: AuditStore, useValue: audit },
         { provide: AuditHeads, useValue: new AuditHeads(audit, systemClock, config.AUDIT_HEADS_FILE) },

@@ -4,6 +4,7 @@ import { ReadModels } from './001-read-models.js';
 import { Keys } from './002-keys.js';
 import { KeyUsage } from './003-key-usage.js';
 import { OrganizationStatus } from './004-organizations.js';
+import { MembersAndSessions } from './005-members-and-sessions.js';
 import { AuditAndRefusals } from './006-audit-and-refusals.js';
 import { Gateways } from './007-gateways.js';
 
@@ -16,4 +17,5 @@ export const AUTH_MIGRATIONS: readonly MigrationObject[] = [
   { name: 'auth-006-audit-and-refusals', class: AuditAndRefusals },
   { name: 'auth-003-key-usage', class: KeyUsage },
   { name: 'auth-007-gateways', class: Gateways },
+  { name: 'auth-005-members-and-sessions', class: MembersAndSessions },
 ];

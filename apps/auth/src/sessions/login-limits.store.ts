@@ -36,7 +36,9 @@ export async function countAttempt(em: EntityManager, kind: LoginLimitKind, who:
     .where('bucket', '=', bucket)
     .executeTakeFirst();
   const left = full === undefined ? 0 : Date.parse(full.ends_at) - now;
-  throw new Rejected('rate_limit_exceeded', 'Too many attempts to sign in.', { retryAfter: Math.max(1, left / 1_000) });
+  throw new Rejected('rate_limit_exceeded', 'Too many attempts: wait as long as retry-after says.', {
+    retryAfter: Math.max(1, left / 1_000),
+  });
 }
 
 /** After a success: an account begins anew, an address gets this one attempt back. */

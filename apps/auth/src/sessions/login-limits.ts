@@ -9,11 +9,12 @@ export interface LoginLimit {
 
 const QUARTER_HOUR_MS = 15 * 60_000;
 
-/** Of one account, of one address, and starts of sign-ins by a provider from one address. */
+/** Of one account, of one address, starts of sign-ins by a provider and reports of leaked secrets from one address. */
 export const LOGIN_LIMITS = {
   account: { attempts: 10, windowMs: QUARTER_HOUR_MS },
   address: { attempts: 100, windowMs: QUARTER_HOUR_MS },
   'provider-start': { attempts: 100, windowMs: QUARTER_HOUR_MS },
+  'leak-report': { attempts: 500, windowMs: QUARTER_HOUR_MS },
 } as const satisfies Record<string, LoginLimit>;
 export type LoginLimitKind = keyof typeof LOGIN_LIMITS;
 

@@ -13,6 +13,8 @@ export const sessionEndSchema = z.enum([
   'identity_linked',
   'erased',
   'expired',
+  /** Somebody found its secret and said so. */
+  'leaked',
   /** The member had too many at once. */
   'replaced',
 ]);

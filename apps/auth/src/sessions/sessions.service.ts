@@ -23,6 +23,7 @@ import {
   organizationIsActive,
   overdueSessions,
   projectSessions,
+  sessionWith,
 } from './sessions.store.js';
 
 /** Of one member at once; one more ends the oldest. */
@@ -119,11 +120,21 @@ export class SessionsService {
   }
 
   /** Logs the actor's session out. */
-  async logout(actor: Actor): Promise<Reached> {
+  logout(actor: Actor): Promise<Reached> {
+    return this.endNow(actor, actor.keyId, 'logout');
+  }
+
+  /** Ends the session whose secret somebody found. @returns undefined when there is none that it could open */
+  async endLeaked(actor: Actor, digest: string): Promise<Reached | undefined> {
+    const sessionId = await sessionWith(this.em.fork(), digest, rfc3339(this.clock.now()));
+    return sessionId === undefined ? undefined : this.endNow(actor, sessionId, 'leaked');
+  }
+
+  private async endNow(actor: Actor, sessionId: string, reason: SessionEnd): Promise<Reached> {
     const startedAt = this.clock.monotonic();
-    const command = { type: 'end', reason: 'logout', at: rfc3339(this.clock.now()) } as const;
-    const committed = await this.store.handle(sessionDecider, sessionStream(actor.keyId), command, metadataOf(actor));
-    const invalidations = [{ id: actor.keyId, version: committed.version, inflight: 'cut' as const }];
+    const command = { type: 'end', reason, at: rfc3339(this.clock.now()) } as const;
+    const committed = await this.store.handle(sessionDecider, sessionStream(sessionId), command, metadataOf(actor));
+    const invalidations = [{ id: sessionId, version: committed.version, inflight: 'cut' as const }];
     return committed.events.length > 0
       ? this.inForce.reach(invalidations, committed, startedAt)
       : this.inForce.announceAgain(invalidations, startedAt);

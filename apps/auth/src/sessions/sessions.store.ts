@@ -65,6 +65,17 @@ export async function findSession(em: EntityManager, digest: string): Promise<Cr
   };
 }
 
+/** The session of this secret, ended ones too, unless its time is over. */
+export async function sessionWith(em: EntityManager, digest: string, now: string): Promise<string | undefined> {
+  const row = await sessionTables(em)
+    .selectFrom('sessions')
+    .select('session_id')
+    .where('digest', '=', digest)
+    .where('expires_at', '>', now)
+    .executeTakeFirst();
+  return row?.session_id;
+}
+
 /** Sessions of these members that were not ended, the oldest first. */
 export async function liveSessions(em: EntityManager, memberIds: readonly string[]): Promise<Session[]> {
   if (memberIds.length === 0) return [];
