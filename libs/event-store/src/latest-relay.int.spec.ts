@@ -101,6 +101,17 @@ describe('LatestRelay', () => {
     expect(versions).toEqual([...new Set(versions)].sort((a, b) => a - b));
   });
 
+  it('lets a row rest after it was published, also one that changes only later', async () => {
+    const one = relay({ everyMs: 200 });
+    await add(['a']);
+    expect((await one.sweep()).found).toBe(1);
+    await add(['a']);
+    expect((await one.sweep()).found).toBe(0);
+    await new Promise((resolve) => setTimeout(resolve, 220));
+    await one.sweep();
+    expect(sums()).toEqual(['a=1', 'a=2']);
+  });
+
   it('publishes again what changed while it was being published', async () => {
     await add(['a']);
     let first = true;

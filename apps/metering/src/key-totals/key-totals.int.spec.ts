@@ -136,6 +136,16 @@ describe('the totals of keys, from the booked records to KEYUSE', () => {
     expect(await rows('select from key_totals where due_at is not null')).toEqual([]);
   });
 
+  it('are told again when somebody has to hear them again, though nothing has changed', async () => {
+    replica();
+    await store.take(batch([record({ keyId: 'key-again' })]));
+    await allPublished();
+    await rows('update key_totals set due_at = now()');
+    const told = () => heard.filter(({ keyId }) => keyId === 'key-again');
+    await until('heard twice', () => told().length === 2);
+    expect(told()[1]).toEqual(told()[0]);
+  });
+
   it('go on when NATS was away, and say only the newest', async () => {
     replica(100);
     await backing().nats.stop();
