@@ -59,7 +59,10 @@ export class KeyFeed implements OnModuleInit, OnApplicationShutdown {
 
   private take(subject: string, data: Uint8Array): void {
     if (subject.startsWith(KEY_PREFIX)) {
-      this.keys.invalidate(readInvalidation(subject, data));
+      const invalidation = readInvalidation(subject, data);
+      // Auth gives up a silent gateway by voiding its boot id like a key: no barrier behind this may bring a lease.
+      this.membership.renew(invalidation.id);
+      this.keys.invalidate(invalidation);
     } else if (subject === this.barrierSubject) {
       const nonce = Buffer.from(data).toString('utf8');
       const sentAt = this.sent.get(nonce);

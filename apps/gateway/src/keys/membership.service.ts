@@ -30,13 +30,7 @@ export class Membership implements OnModuleInit, OnApplicationShutdown {
   }
 
   onModuleInit(): void {
-    const register = async () => {
-      while (!this.stopped && this.registered === undefined) {
-        await this.boot().catch((err: unknown) => this.log.debug({ err }, 'auth does not take the registration yet'));
-        if (this.registered === undefined) await sleep(RETRY_MS, undefined, { ref: false });
-      }
-    };
-    void register();
+    void this.registerForEver();
   }
 
   async onApplicationShutdown(): Promise<void> {
@@ -64,12 +58,21 @@ export class Membership implements OnModuleInit, OnApplicationShutdown {
     return this.registering;
   }
 
-  /** Auth does not know `boot` any more: it is done with, another takes its place. */
+  /** Auth gave `boot` up, or is about to: it is done with, another takes its place. Nothing for any other id. */
   renew(boot: string): void {
     if (this.registered !== boot) return;
     this.log.warn({ boot }, 'auth retired this gateway; registering anew with nothing cached');
     this.registered = undefined;
     this.onRenewed();
+    // Not only with the next look-up: who is not registered is not ready, and gets no requests.
+    void this.registerForEver();
+  }
+
+  private async registerForEver(): Promise<void> {
+    while (!this.stopped && this.registered === undefined) {
+      await this.boot().catch((err: unknown) => this.log.debug({ err }, 'auth does not take the registration yet'));
+      if (this.registered === undefined) await sleep(RETRY_MS, undefined, { ref: false });
+    }
   }
 
   private async register(): Promise<string> {
