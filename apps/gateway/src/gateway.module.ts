@@ -20,9 +20,11 @@ import { Membership } from './keys/membership.service.js';
 import { PreviousUses } from './keys/previous-uses.service.js';
 import { TombstonesController } from './keys/tombstones.controller.js';
 import { RedisLimiter } from './limits/redis-limiter.service.js';
+import { AuditClient } from './management/audit.client.js';
 import { ManagementRoute } from './management/management.route.js';
 import { Organizations } from './organizations/organizations.service.js';
 import { Prices } from './prices/prices.service.js';
+import { Refusals } from './refusals/refusals.service.js';
 
 const MESSAGING = Symbol('messaging');
 const CLIENTS = Symbol('clients');
@@ -89,6 +91,16 @@ export class GatewayModule {
           useFactory: ({ auth }: Clients) => new PreviousUses(auth, systemClock),
         },
         {
+          provide: Refusals,
+          inject: [Keys, ServiceTokens],
+          useFactory: (keys: Keys, tokens: ServiceTokens) =>
+            new Refusals(
+              (headers) => keys.whose(headers),
+              new ServiceClient('auth', config.AUTH_URL, tokens),
+              systemClock,
+            ),
+        },
+        {
           provide: KeyFeed,
           inject: [Keys, Membership],
           useFactory: (keys: Keys, membership: Membership) => new KeyFeed(messaging, keys, membership),
@@ -141,20 +153,25 @@ export class GatewayModule {
         },
         {
           provide: InferenceRoute,
-          inject: [Admission, UsageLog, Relay],
-          useFactory: (admission: Admission, { journal }: UsageLog, relay: Relay) =>
-            new InferenceRoute(admission, journal, relay),
+          inject: [Admission, UsageLog, Relay, Refusals],
+          useFactory: (admission: Admission, { journal }: UsageLog, relay: Relay, refusals: Refusals) =>
+            new InferenceRoute(admission, journal, relay, refusals),
         },
         {
           provide: KeyRoute,
-          inject: [Admission, Organizations],
-          useFactory: (admission: Admission, organizations: Organizations) => new KeyRoute(admission, organizations),
+          inject: [Admission, Organizations, Refusals],
+          useFactory: (admission: Admission, organizations: Organizations, refusals: Refusals) =>
+            new KeyRoute(admission, organizations, refusals),
         },
-        { provide: ModelsRoute, inject: [Admission], useFactory: (admission: Admission) => new ModelsRoute(admission) },
+        {
+          provide: ModelsRoute,
+          inject: [Admission, Refusals],
+          useFactory: (admission: Admission, refusals: Refusals) => new ModelsRoute(admission, refusals),
+        },
         {
           provide: ManagementRoute,
-          inject: [Keys, ServiceTokens, PreviousUses],
-          useFactory: (keys: Keys, tokens: ServiceTokens, uses: PreviousUses) =>
+          inject: [Keys, ServiceTokens, PreviousUses, CLIENTS, Refusals],
+          useFactory: (keys: Keys, tokens: ServiceTokens, uses: PreviousUses, { auth }: Clients, refusals: Refusals) =>
             new ManagementRoute(
               {
                 auth: config.AUTH_URL,
@@ -165,6 +182,8 @@ export class GatewayModule {
               keys,
               tokens,
               uses,
+              new AuditClient(auth),
+              refusals,
             ),
         },
         Lifecycle,

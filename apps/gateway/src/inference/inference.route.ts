@@ -6,6 +6,7 @@ import { Counter, Histogram } from 'prom-client';
 import type { OpenedRequest } from '../journal/entry.js';
 import type { Journal } from '../journal/journal.service.js';
 import type { RateDecision } from '../limits/limiter.js';
+import type { Refusals } from '../refusals/refusals.service.js';
 import type { Admission, Admitted } from './admission.service.js';
 import { Exchange } from './exchange.js';
 import { readInferenceRequest, upstreamBody, type InferenceRequest } from './inference-request.js';
@@ -38,19 +39,27 @@ export class InferenceRoute {
     private readonly admission: Admission,
     private readonly journal: Journal,
     private readonly relay: Relay,
+    private readonly refusals: Refusals,
   ) {}
 
   /** @param workload `<project>/<workload>` where the path says it, in place of the body's `model` */
   async handle(request: FastifyRequest, reply: FastifyReply, endpoint: Endpoint, workload?: string): Promise<void> {
     const startedAt = systemClock.monotonic();
+    // What is learned of it before it is refused.
+    const asked: { model?: string } = workload === undefined ? {} : { model: workload };
+    const refused = (why: Rejected) =>
+      this.refusals.note(request, why, { operation: `POST /v1/${endpoint}`, model: asked.model });
     let result: string;
     try {
-      result = await this.run(request, reply, endpoint, workload, startedAt);
+      result = await this.run(request, reply, endpoint, asked, startedAt);
+      // Passed on as the worker said it; what it said may repeat the prompt.
+      if (result === 'invalid_request') refused(new Rejected(result, 'The worker refused the request.'));
     } catch (error) {
       const rejected = error instanceof Rejected ? error : new Rejected('internal_error', undefined, { cause: error });
       if (rejected.code === 'internal_error')
         this.log.error({ err: error, requestId: request.id }, 'an inference request failed');
       result = rejected.code;
+      refused(rejected);
       // Nothing may go out a second time: an answer that began is ended by the relay itself.
       if (!reply.sent && !reply.raw.headersSent && !reply.raw.destroyed) refuse(reply, rejected);
     }
@@ -62,7 +71,7 @@ export class InferenceRoute {
     request: FastifyRequest,
     reply: FastifyReply,
     endpoint: Endpoint,
-    workload: string | undefined,
+    known: { model?: string },
     startedAt: number,
   ): Promise<string> {
     const deadlineMs = readDeadline(request.headers['x-sluice-deadline-ms']);
@@ -71,7 +80,8 @@ export class InferenceRoute {
       address: request.ip,
     });
     const asked = readInferenceRequest(request.body as Buffer | undefined);
-    const admitted = await this.admission.place(presented, workload ?? asked.model);
+    known.model ??= asked.model;
+    const admitted = await this.admission.place(presented, known.model);
     const rate = await this.admission.rate(presented, request.id);
     if (rate) void reply.headers(rateHeaders(rate));
     if (rate?.allowed === false)

@@ -3,6 +3,7 @@ import { formatUsd } from '@sluice/primitives/money';
 import { toRejected } from '@sluice/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Organizations } from '../organizations/organizations.service.js';
+import type { Refusals } from '../refusals/refusals.service.js';
 import type { Admission } from './admission.service.js';
 import { refuse } from './refuse.js';
 
@@ -14,6 +15,7 @@ export class KeyRoute {
   constructor(
     private readonly admission: Admission,
     private readonly organizations: Organizations,
+    private readonly refusals: Refusals,
   ) {}
 
   async handle(request: FastifyRequest, reply: FastifyReply): Promise<void> {
@@ -29,7 +31,9 @@ export class KeyRoute {
       }
       void reply.header('x-request-id', request.id).send(keyAnswer(credential, keyPrefix, balance));
     } catch (error) {
-      refuse(reply, toRejected(error));
+      const rejected = toRejected(error);
+      this.refusals.note(request, rejected, { operation: 'GET /v1/key' });
+      refuse(reply, rejected);
     }
   }
 

@@ -2,12 +2,16 @@ import { Rejected } from '@sluice/contracts/errors';
 import type { Workload } from '@sluice/contracts/auth';
 import { toRejected } from '@sluice/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { Refusals } from '../refusals/refusals.service.js';
 import type { Admission } from './admission.service.js';
 import { refuse } from './refuse.js';
 
 /** `GET /v1/models` and `GET /v1/models/:id`: what this key may call, as the SDKs list it. */
 export class ModelsRoute {
-  constructor(private readonly admission: Admission) {}
+  constructor(
+    private readonly admission: Admission,
+    private readonly refusals: Refusals,
+  ) {}
 
   async list(request: FastifyRequest, reply: FastifyReply): Promise<void> {
     await this.answer(request, reply, (models) => ({ object: 'list', data: models }));
@@ -34,7 +38,9 @@ export class ModelsRoute {
       const body = shape(modelsOf(await this.admission.workloadsOf(presented)));
       await reply.header('x-request-id', request.id).send(body);
     } catch (error) {
-      refuse(reply, toRejected(error));
+      const rejected = toRejected(error);
+      this.refusals.note(request, rejected, { operation: 'GET /v1/models' });
+      refuse(reply, rejected);
     }
   }
 }

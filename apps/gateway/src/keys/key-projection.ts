@@ -86,6 +86,11 @@ export class KeyProjection {
     return entry;
   }
 
+  /** What was last known of a secret, with or without evidence: to say whose a refused request was, never to admit. */
+  known(digest: string): KnownKey | undefined {
+    return this.entries.get(digest);
+  }
+
   /** @throws Rejected as `admit` does, of what is known of a secret, with or without evidence */
   requireNotEnded({ digest, expiresMs, previousUntilMs }: KnownKey): void {
     const wall = this.clock.now();

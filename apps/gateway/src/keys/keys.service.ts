@@ -92,6 +92,12 @@ export class Keys implements OnModuleInit, OnApplicationShutdown {
     return { digest: Keys.digest(secret), kind, keyPrefix: shownPrefix(secret, this.prefixes[kind]) };
   }
 
+  /** Whose a refused request was, as far as that is known here without asking; never to admit. */
+  whose(headers: Headers): KnownKey | undefined {
+    const presented = presentedCredential(headers, this.prefixes);
+    return presented && this.projection.known(Keys.digest(presented.secret));
+  }
+
   /**
    * The synchronous check for the turn in which something is done on the key.
    * @throws Rejected `api_key_expired`, `invalid_api_key` when its time is over

@@ -1,4 +1,4 @@
-import { ERRORS, Rejected } from '@sluice/contracts/errors';
+import { ERRORS, Rejected, type ErrorCode } from '@sluice/contracts/errors';
 import type { Actor, ServiceName } from '@sluice/contracts/actor';
 import type { Credential } from '@sluice/contracts/auth';
 import { may, ORGANIZATION_WIDE, type Operation, type Permission } from '@sluice/contracts/operations';
@@ -17,6 +17,8 @@ import { Pool } from 'undici';
 import type { Keys } from '../keys/keys.service.js';
 import { requireAddress } from '../keys/permits.js';
 import type { PreviousUses } from '../keys/previous-uses.service.js';
+import type { Refusals } from '../refusals/refusals.service.js';
+import type { AuditClient } from './audit.client.js';
 import { findRoute } from './routes.js';
 
 const TIMEOUT_MS = 15_000;
@@ -24,7 +26,13 @@ const CONNECTIONS = 64;
 /** What an owner may see of a client's headers beside the body. */
 const PASSED_HEADERS = ['content-type', 'idempotency-key', 'if-match'] as const;
 /** What a client may see of an owner's. */
-const ANSWERED_HEADERS = ['content-type', 'etag', 'retry-after', 'location', 'content-disposition'] as const;
+const ANSWERED_HEADERS = ['content-type', 'etag', 'retry-after', 'location', 'content-disposition', 'link'] as const;
+
+interface Answer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string | undefined>>;
+  readonly bytes: Buffer;
+}
 
 /** The management plane's edge: finds out who asks, and hands the command to its owner with a signed actor. */
 export class ManagementRoute {
@@ -41,6 +49,8 @@ export class ManagementRoute {
     private readonly keys: Keys,
     private readonly tokens: ServiceTokens,
     private readonly previousUses: PreviousUses,
+    private readonly audit: AuditClient,
+    private readonly refusals: Refusals,
   ) {
     for (const [service, url] of Object.entries(urls)) {
       this.pools.set(
@@ -54,6 +64,7 @@ export class ManagementRoute {
     const path = request.url.split('?', 1)[0]!;
     const route = findRoute(request.method, path);
     const service = route.found === 'operation' ? route.operation.owner : 'none';
+    const operation = route.found === 'operation' ? `${request.method} ${route.operation.path}` : request.method;
     try {
       const anonymous = route.found === 'operation' && route.operation.permission === 'anonymous';
       const digest = anonymous ? undefined : await this.authenticate(request);
@@ -62,13 +73,16 @@ export class ManagementRoute {
         void reply.header('allow', route.allow);
         throw new Rejected('method_not_allowed', `${request.method} is not for this path; it takes ${route.allow}.`);
       }
-      const status = await this.forward(route.operation, digest, request, reply);
+      const { status, bytes } = await this.forward(route.operation, digest, request, reply);
       this.requests.inc({ service, result: String(status) });
+      const why = status >= 400 ? refusalIn(bytes) : undefined;
+      if (why) this.refusals.note(request, why, { operation, status });
     } catch (error) {
       const rejected = toRejected(error);
       if (ERRORS[rejected.code].status >= 500)
         this.log.error({ err: error, requestId: request.id, path }, 'a management request failed');
       this.requests.inc({ service, result: rejected.code });
+      this.refusals.note(request, rejected, { operation });
       const body = path.startsWith('/v1/') ? openaiProblem(rejected) : managementProblem(rejected, request.id);
       await reply
         .status(ERRORS[rejected.code].status)
@@ -91,14 +105,19 @@ export class ManagementRoute {
   }
 
   private async forward(
-    { owner, permission, method, path }: Operation,
+    operation: Operation,
     digest: string | undefined,
     request: FastifyRequest,
     reply: FastifyReply,
-  ): Promise<number> {
+  ): Promise<Answer> {
+    const { owner, permission, method, path } = operation;
     const actor = actorOf(digest === undefined ? undefined : await this.alive(digest, request), request);
     requirePermission(actor, permission);
     if (owner === 'not-yet') throw new Rejected('not_implemented', `${method} ${path} is not implemented yet.`);
+    const body = request.body as Buffer | undefined;
+    const called = request.url.split('?', 1)[0]!;
+    const audited = this.audit.takes(operation);
+    if (audited) await this.audit.command(actor, operation, called, body);
     const authorization = await this.tokens.headerFor(owner, actor);
     // Signing takes a turn: evidence and rights are looked at again in the turn in which the command goes out.
     while (!this.holds(digest, request, permission)) await this.keys.find(digest!);
@@ -107,13 +126,13 @@ export class ManagementRoute {
       const value = request.headers[name];
       if (typeof value === 'string') headers[name] = value;
     }
-    const body = request.body as Buffer | undefined;
     const answer = await this.send(owner, {
       method: request.method,
       path: request.url,
       headers,
       body: body?.length ? body : null,
     });
+    if (audited) this.audit.outcome(actor, operation, called, answer.status);
     // And before what was read goes out. A command is done, and may have ended its own credential, as a logout does.
     if (method === 'GET') {
       while (!this.holds(digest, request, permission)) await this.keys.find(digest!);
@@ -124,7 +143,7 @@ export class ManagementRoute {
       if (value !== undefined) shown[name] = value;
     }
     await reply.status(answer.status).headers(shown).send(answer.bytes);
-    return answer.status;
+    return answer;
   }
 
   /** @throws Rejected `invalid_api_key`, `api_key_expired`, `ip_not_allowed`, `unavailable` */
@@ -147,7 +166,7 @@ export class ManagementRoute {
   private async send(
     service: ServiceName,
     order: { method: string; path: string; headers: Record<string, string>; body: Buffer | null },
-  ): Promise<{ status: number; headers: Record<string, string | undefined>; bytes: Buffer }> {
+  ): Promise<Answer> {
     try {
       const { statusCode, headers, body } = await this.pools.get(service)!.request({
         ...order,
@@ -161,6 +180,16 @@ export class ManagementRoute {
         throw new Rejected('timeout', `${service} did not answer in time.`, { cause });
       throw new Rejected('unavailable', `${service} does not answer.`, { retryAfter: 1, cause });
     }
+  }
+}
+
+/** What an owner refused with; undefined for what is not of the catalogue. */
+function refusalIn(bytes: Buffer): { code: ErrorCode; message: string } | undefined {
+  try {
+    const { error } = JSON.parse(bytes.toString('utf8')) as { error: { code: string; message: string } };
+    return error.code in ERRORS ? { code: error.code as ErrorCode, message: error.message } : undefined;
+  } catch {
+    return undefined;
   }
 }
 
