@@ -18,9 +18,17 @@ import { GatewayMembership } from './gateways/membership.service.js';
 import { PendingWorker } from './gateways/pending.worker.js';
 import { GatewayReaper } from './gateways/reaper.service.js';
 import { KeyUsageConsumer } from './key-usage/key-usage.consumer.js';
+import { ApiKeysController } from './keys/api-keys.controller.js';
+import { BulkRevokeController } from './keys/bulk-revoke.controller.js';
+import { BulkRevokes } from './keys/bulk-revoke.service.js';
+import { KeyExpiry } from './keys/expiry.service.js';
+import { KeyViews } from './keys/key-views.service.js';
 import { KeysController } from './keys/keys.controller.js';
 import { KeysService } from './keys/keys.service.js';
+import { LeakReportsController } from './keys/leak-reports.controller.js';
 import { LookupsController } from './keys/lookups.controller.js';
+import { ManagementKeysController } from './keys/management-keys.controller.js';
+import { WorkloadKeys } from './keys/workload-keys.service.js';
 import { MembersController } from './members/members.controller.js';
 import { MembersService } from './members/members.service.js';
 import { OrganizationLookupsController, OrganizationsController } from './organizations/organizations.controller.js';
@@ -99,6 +107,10 @@ export class AuthModule {
       module: AuthModule,
       controllers: [
         KeysController,
+        ManagementKeysController,
+        BulkRevokeController,
+        LeakReportsController,
+        ApiKeysController,
         LookupsController,
         OrganizationsController,
         OrganizationLookupsController,
@@ -137,6 +149,14 @@ export class AuthModule {
           provide: OrganizationsService,
           inject: [InForceService],
           useFactory: (inForce: InForceService) => new OrganizationsService(em, relay, inForce, systemClock),
+        },
+        KeyViews,
+        BulkRevokes,
+        WorkloadKeys,
+        {
+          provide: KeyExpiry,
+          inject: [KeysService],
+          useFactory: (keys: KeysService) => new KeyExpiry(keys),
         },
         { provide: GatewayMembership, useValue: new GatewayMembership(em) },
         { provide: GatewayReaper, useValue: new GatewayReaper(em, messaging, systemClock) },

@@ -101,6 +101,8 @@ export async function createApp<C extends BaseConfig>(
   const app = await NestFactory.create<NestFastifyApplication>(root, adapter, {
     logger: new NestLogger(),
     abortOnError: false,
+    // A body beside what was parsed of it, for the numbers that a float would change.
+    rawBody: true,
   });
   app.enableShutdownHooks();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {

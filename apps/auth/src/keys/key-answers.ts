@@ -1,8 +1,22 @@
+import { formatUsd } from '@sluice/primitives/money';
 import { maskedSecret } from '@sluice/primitives/secret';
+import type { KeyUsage } from '../key-usage/key-usage.store.js';
+import { budgetNumber } from './key-budget.js';
+import type { IssuedKey } from './key.js';
 import type { Key } from './key.entity.js';
 import type { IssuedSecret } from './keys.service.js';
 
 const EXPIRES_SOON_MS = 14 * 24 * 60 * 60 * 1000;
+
+/** What an answer says of a key beside its row. */
+export interface KeyContext {
+  /** Milliseconds since the epoch. */
+  readonly now: number;
+  /** Undefined: never used. */
+  readonly use: KeyUsage | undefined;
+  /** Whether the member that made it is no member any more. */
+  readonly makerRemoved: boolean;
+}
 
 /** The secret of a new key in `apiKey`, this once; on a repetition it is masked. */
 export const secretOnce = ({ key, secret }: IssuedSecret) => ({
@@ -12,34 +26,128 @@ export const secretOnce = ({ key, secret }: IssuedSecret) => ({
   ...(secret === undefined ? { secretReturned: false } : {}),
 });
 
-/** A new key as its creator sees it. */
-export const created = (issued: IssuedSecret, keyType: 'credit' | 'management') => ({
+/** A new key, or one with a new secret, as who made it sees it. */
+export const created = (issued: IssuedSecret) => ({
   ...secretOnce(issued),
   name: issued.key.name,
-  ...(keyType === 'credit' ? { keyType } : {}),
+  ...typeOf(issued.key.kind),
   isActive: true,
-  createdAt: issued.key.issuedAt,
+  createdAt: issued.key.issuedAt.toISOString(),
 });
 
-/** A key in a list. What other services know of it (spend, usage) is not there yet and left out. */
-export function listed(key: Key, now: number) {
+/** What a key can be used for at this moment, in one word: why it can't be, or `active`. */
+export function statusOf(
+  { status, suspended, expiresAt }: Pick<Key, 'status' | 'suspended' | 'expiresAt'>,
+  now: number,
+) {
+  if (status !== 'active') return status;
+  if (suspended) return 'organization_suspended';
+  // The gateways go by the clock; the record of it comes a moment later.
+  return expiresAt && expiresAt.getTime() <= now ? 'expired' : 'active';
+}
+
+/** An inference key in a list, or alone. */
+export function listed(key: Key, { now, use, makerRemoved }: KeyContext) {
+  const status = statusOf(key, now);
   return {
     id: key.keyId,
     name: key.name,
     description: key.description ?? null,
     tags: key.tags,
-    keyPlan: 'credits',
-    keyType: 'credit',
+    project: key.project ?? null,
+    keyPlan: key.kind === 'subscription' ? 'pool' : 'credits',
+    ...typeOf(key.kind),
     apiKey: maskedSecret(key.keyPrefix),
     keyPrefix: key.keyPrefix,
-    isActive: key.status === 'active',
-    status: key.status,
+    isActive: status === 'active',
+    status,
     scopes: key.scopes,
     access: key.access,
     models: key.models ?? null,
+    ipAllow: key.ipAllow ?? null,
+    ...(key.kind === 'subscription' ? subscriptionOf(key, status) : budgetOf(key, use)),
     rpmLimit: key.rpm ?? null,
+    tpmLimit: key.tpm ?? null,
+    concurrencyLimit: key.concurrency ?? null,
+    priority: key.priority ?? null,
     createdAt: key.issuedAt.toISOString(),
+    lastUsedAt: use?.lastUsedAt?.toISOString() ?? null,
     expiresAt: key.expiresAt?.toISOString() ?? null,
-    expiresSoon: key.expiresAt ? key.expiresAt.getTime() - now < EXPIRES_SOON_MS : false,
+    expiresSoon: status === 'active' && expiresSoon(key, now),
+    ...previousSecret(key, now),
+    usage: {
+      requestCount: count(use?.requestCount ?? 0n),
+      inputTokens: count(use?.inputTokens ?? 0n),
+      outputTokens: count(use?.outputTokens ?? 0n),
+    },
+    ...maker(key, makerRemoved),
   };
 }
+
+/** A management key in a list. */
+export function listedManagement(key: Key, { now, use, makerRemoved }: KeyContext) {
+  const status = statusOf(key, now);
+  return {
+    id: key.keyId,
+    name: key.name,
+    keyPrefix: key.keyPrefix,
+    project: key.project ?? null,
+    scopes: key.scopes,
+    isActive: status === 'active',
+    status,
+    createdAt: key.issuedAt.toISOString(),
+    lastUsedAt: use?.lastUsedAt?.toISOString() ?? null,
+    expiresAt: key.expiresAt?.toISOString() ?? null,
+    expiresSoon: status === 'active' && expiresSoon(key, now),
+    ...previousSecret(key, now),
+    ...maker(key, makerRemoved),
+  };
+}
+
+/** A key in the dialect of `/v1/api-keys`: snake_case, bare. */
+export function apiKey(key: Key, { now, use }: KeyContext) {
+  return {
+    object: 'api_key' as const,
+    id: key.keyId,
+    name: key.name,
+    description: key.description ?? null,
+    scopes: key.scopes,
+    key_prefix: key.keyPrefix,
+    fingerprint: maskedSecret(key.keyPrefix),
+    status: statusOf(key, now),
+    created_at: key.issuedAt.toISOString(),
+    expires_at: key.expiresAt?.toISOString() ?? null,
+    last_used_at: use?.lastUsedAt?.toISOString() ?? null,
+  };
+}
+
+const expiresSoon = ({ expiresAt }: Pick<Key, 'expiresAt'>, now: number): boolean =>
+  expiresAt != null && expiresAt.getTime() - now <= EXPIRES_SOON_MS;
+
+const typeOf = (kind: IssuedKey['kind']): { keyType?: 'credit' | 'subscription' } =>
+  kind === 'credit' || kind === 'subscription' ? { keyType: kind } : {};
+
+/** A key of a subscription has no budget, and ends with the period that is paid for. */
+const subscriptionOf = (key: Key, status: string) => ({
+  subscriptionId: key.subscriptionId ?? null,
+  subscriptionStatus: status === 'subscription_ended' || status === 'expired' ? 'ended' : 'active',
+  subscriptionExpiresAt: key.expiresAt?.toISOString() ?? null,
+});
+
+const budgetOf = (key: Key, use: KeyUsage | undefined) => ({
+  ...(key.maxBudget == null ? {} : { maxBudget: budgetNumber(key.maxBudget), budgetReset: key.budgetReset ?? null }),
+  spent: formatUsd(use?.spent ?? 0n),
+});
+
+/** The secret that was rotated away, while it still works. */
+const previousSecret = ({ previousKeyPrefix, previousUntil }: Key, now: number) =>
+  previousUntil && previousUntil.getTime() > now
+    ? { previousSecret: { keyPrefix: previousKeyPrefix, until: previousUntil.toISOString() } }
+    : {};
+
+const maker = ({ createdByMember }: Pick<Key, 'createdByMember'>, removed: boolean) =>
+  createdByMember == null ? {} : { createdBy: { memberId: createdByMember, removed } };
+
+/** JSON numbers end at 2^53: what is more is a string. */
+const count = (total: bigint): number | string =>
+  total <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(total) : total.toString();

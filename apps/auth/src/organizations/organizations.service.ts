@@ -98,6 +98,12 @@ export class OrganizationsService {
     return this.em.fork().find(OrganizationRow, where, { orderBy: { organizationId: 'asc' }, limit });
   }
 
+  /** @throws Rejected `not_found` */
+  async requireProject(organizationId: string, project: string): Promise<void> {
+    if ((await this.em.fork().count(ProjectRow, { organizationId, project })) > 0) return;
+    throw new Rejected('not_found', `There is no project ${project}.`, { param: 'project' });
+  }
+
   async projects(organizationId: string): Promise<{ project: string; createdAt: Date }[]> {
     return this.em.fork().find(ProjectRow, { organizationId }, { orderBy: { project: 'asc' } });
   }

@@ -1,21 +1,34 @@
-import { Body, Controller, Delete, Get, HttpCode, Param, Post, Put } from '@nestjs/common';
+import { Body, Controller, Delete, Get, HttpCode, Param, Post, Put, Query, Res } from '@nestjs/common';
 import type { Actor } from '@sluice/contracts/actor';
 import type { Workload } from '@sluice/contracts/auth';
 import { Rejected } from '@sluice/contracts/errors';
+import { systemClock } from '@sluice/primitives/clock';
 import { AllowServices, ManagementActor, ok, parse, requireOrganization } from '@sluice/service-kit';
+import type { FastifyReply } from 'fastify';
 import { z } from 'zod';
+import { sendReached } from '../gateways/reached-answer.js';
+import { statusOf } from '../keys/key-answers.js';
+import { pageOf, pageSchema } from '../keys/key-pages.js';
+import { slugSchema as slug } from '../keys/key-requests.js';
+import { WorkloadKeys } from '../keys/workload-keys.service.js';
+import { accessVia } from '../keys/workload-keys.js';
 import { OrganizationsService } from './organizations.service.js';
 
-/** A name that stands in a path: lower-case letters, digits, dashes. */
-const slug = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'must be 1 to 63 lower-case letters, digits or dashes');
 const createSchema = z.strictObject({ slug });
-const ensureSchema = z.strictObject({ model: z.string().min(1).max(256) });
+const ensureSchema = z.strictObject({
+  model: z.string().min(1).max(256),
+  /** The keys that name this workload in their access, all of them. */
+  keyIds: z.array(z.uuid()).max(100).optional(),
+});
 
 /** `/api/projects` and the workloads in them; `/api/models`: what the workloads serve. */
 @Controller('api')
 @AllowServices('gateway')
 export class ProjectsController {
-  constructor(private readonly organizations: OrganizationsService) {}
+  constructor(
+    private readonly organizations: OrganizationsService,
+    private readonly keys: WorkloadKeys,
+  ) {}
 
   @Get('projects')
   async list(@ManagementActor() actor: Actor) {
@@ -36,21 +49,65 @@ export class ProjectsController {
     return ok({ slug: project });
   }
 
+  @Get('projects/:slug/workloads')
+  async workloads(@ManagementActor() actor: Actor, @Param('slug') path: string) {
+    const project = parse(slug, path, 'path');
+    requireProject(actor, project);
+    const organizationId = requireOrganization(actor);
+    await this.organizations.requireProject(organizationId, project);
+    const workloads = await this.organizations.workloads(organizationId);
+    return ok(workloads.filter((workload) => workload.project === project).map(shown), { nextCursor: null });
+  }
+
+  /** With `keyIds` it comes back when exactly these keys name the workload, in force at every gateway. */
   @Put('projects/:slug/workloads/:name')
-  async ensure(@ManagementActor() actor: Actor, @Param() path: { slug: string; name: string }, @Body() body: unknown) {
+  async ensure(
+    @ManagementActor() actor: Actor,
+    @Param() path: { slug: string; name: string },
+    @Body() body: unknown,
+    @Res() reply: FastifyReply,
+  ) {
+    const organizationId = requireOrganization(actor);
     const { project, name } = addressed(actor, path);
-    const { model } = parse(ensureSchema, body);
-    await this.organizations.ensureWorkload(actor, requireOrganization(actor), { project, name, model });
-    return ok(shown({ project, name, model }));
+    const { model, keyIds } = parse(ensureSchema, body);
+    const wanted = keyIds && (await this.keys.named(actor, organizationId, keyIds));
+    await this.organizations.ensureWorkload(actor, organizationId, { project, name, model });
+    const workload = shown({ project, name, model });
+    if (!wanted) return reply.send(ok(workload));
+    const reached = await this.keys.ensure(actor, organizationId, `${project}/${name}`, wanted);
+    const answer = { ...workload, keyIds: wanted.map(({ keyId }) => keyId) };
+    return reached ? sendReached(reply, answer, reached) : reply.send(ok(answer));
   }
 
   @Get('projects/:slug/workloads/:name')
   async get(@ManagementActor() actor: Actor, @Param() path: { slug: string; name: string }) {
     const { project, name } = addressed(actor, path);
-    const workloads = await this.organizations.workloads(requireOrganization(actor));
-    const found = workloads.find((workload) => workload.project === project && workload.name === name);
-    if (!found) throw new Rejected('not_found', 'There is no such workload.');
-    return ok(shown(found));
+    return ok(shown(await this.workload(requireOrganization(actor), project, name)));
+  }
+
+  /** The keys whose access covers the workload, and by which entry. */
+  @Get('projects/:slug/workloads/:name/keys')
+  async keysOf(
+    @ManagementActor() actor: Actor,
+    @Param() path: { slug: string; name: string },
+    @Query() query: unknown,
+  ) {
+    const organizationId = requireOrganization(actor);
+    const { project, name } = addressed(actor, path);
+    const { limit, cursor: after } = parse(pageSchema, query, 'query');
+    await this.workload(organizationId, project, name);
+    const workload = `${project}/${name}`;
+    const rows = await this.keys.covering(organizationId, workload, actor.project, { limit: limit + 1, after });
+    const { page, nextCursor } = pageOf(rows, limit);
+    const now = systemClock.now();
+    const data = page.map((key) => ({
+      id: key.keyId,
+      name: key.name,
+      keyPrefix: key.keyPrefix,
+      isActive: statusOf(key, now) === 'active',
+      via: accessVia(key.access, workload),
+    }));
+    return ok(data, { nextCursor });
   }
 
   @Delete('projects/:slug/workloads/:name')
@@ -69,6 +126,13 @@ export class ProjectsController {
       Array.from(models, ([id, list]) => ({ id, workloads: list.map(({ project, name }) => `${project}/${name}`) })),
       { nextCursor: null },
     );
+  }
+
+  private async workload(organizationId: string, project: string, name: string): Promise<Workload> {
+    const workloads = await this.organizations.workloads(organizationId);
+    const found = workloads.find((workload) => workload.project === project && workload.name === name);
+    if (!found) throw new Rejected('not_found', 'There is no such workload.');
+    return found;
   }
 }
 

@@ -130,16 +130,6 @@ export class SessionsService {
     return sessionId === undefined ? undefined : this.endNow(actor, sessionId, 'leaked');
   }
 
-  private async endNow(actor: Actor, sessionId: string, reason: SessionEnd): Promise<Reached> {
-    const startedAt = this.clock.monotonic();
-    const command = { type: 'end', reason, at: rfc3339(this.clock.now()) } as const;
-    const committed = await this.store.handle(sessionDecider, sessionStream(sessionId), command, metadataOf(actor));
-    const invalidations = [{ id: sessionId, version: committed.version, inflight: 'cut' as const }];
-    return committed.events.length > 0
-      ? this.inForce.reach(invalidations, committed, startedAt)
-      : this.inForce.announceAgain(invalidations, startedAt);
-  }
-
   /**
    * After the commit: comes back when what was ended is in force, or pending. When nothing was left to end, what ended
    * before and has not expired is announced once more: the first attempt may have got as far as its commit only.
@@ -164,6 +154,16 @@ export class SessionsService {
       await this.store.handle(sessionDecider, sessionStream(sessionId), command, metadata);
     }
     return overdue.length;
+  }
+
+  private async endNow(actor: Actor, sessionId: string, reason: SessionEnd): Promise<Reached> {
+    const startedAt = this.clock.monotonic();
+    const command = { type: 'end', reason, at: rfc3339(this.clock.now()) } as const;
+    const committed = await this.store.handle(sessionDecider, sessionStream(sessionId), command, metadataOf(actor));
+    const invalidations = [{ id: sessionId, version: committed.version, inflight: 'cut' as const }];
+    return committed.events.length > 0
+      ? this.inForce.reach(invalidations, committed, startedAt)
+      : this.inForce.announceAgain(invalidations, startedAt);
   }
 
   private async end(
