@@ -23,9 +23,11 @@ export class MadeUpGateways {
   async start(em: EntityManager, behaviour: Behaviour = {}): Promise<string> {
     const boot = systemId();
     const server = createServer((request, response) => {
-      void this.answer(request, boot, behaviour).then((answer) => {
+      const answered = async () => {
+        const answer = await this.answer(request, boot, behaviour);
         if (answer) response.writeHead(answer.status).end(JSON.stringify(answer.body));
-      });
+      };
+      void answered();
     });
     this.servers.push(server);
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
