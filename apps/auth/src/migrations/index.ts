@@ -13,9 +13,9 @@ export const AUTH_MIGRATIONS: readonly MigrationObject[] = [
   ...EVENT_STORE_MIGRATIONS,
   { name: 'auth-001-read-models', class: ReadModels },
   { name: 'auth-002-keys', class: Keys },
-  { name: 'auth-004-organizations', class: OrganizationStatus },
-  { name: 'auth-006-audit-and-refusals', class: AuditAndRefusals },
   { name: 'auth-003-key-usage', class: KeyUsage },
-  { name: 'auth-007-gateways', class: Gateways },
+  { name: 'auth-004-organizations', class: OrganizationStatus },
   { name: 'auth-005-members-and-sessions', class: MembersAndSessions },
+  { name: 'auth-006-audit-and-refusals', class: AuditAndRefusals },
+  { name: 'auth-007-gateways', class: Gateways },
 ];

@@ -8,12 +8,15 @@ import { z } from 'zod';
 import { idempotencyKeySchema } from '../keys/key-requests.js';
 import { secretOnce } from '../keys/key-answers.js';
 import { KeysService } from '../keys/keys.service.js';
+import { invitationOnce } from '../members/members.controller.js';
+import { ownerSchema } from '../members/member-requests.js';
+import { MembersService } from '../members/members.service.js';
 import { stableId } from '../stable-id.js';
 import { sendReached } from '../gateways/reached-answer.js';
 import type { Organization } from './organization.entity.js';
 import { OrganizationsService } from './organizations.service.js';
 
-const createSchema = z.strictObject({ name: z.string().trim().min(1).max(80) });
+const createSchema = z.strictObject({ name: z.string().trim().min(1).max(80), owner: ownerSchema.optional() });
 const suspendSchema = z.strictObject({ reason: z.string().trim().min(1).max(500) });
 const pageSchema = z.strictObject({
   limit: z.coerce.number().int().min(1).max(1_000).default(1_000),
@@ -27,24 +30,28 @@ export class OrganizationsController {
   constructor(
     private readonly organizations: OrganizationsService,
     private readonly keys: KeysService,
+    private readonly members: MembersService,
   ) {}
 
   /**
-   * A new organization with its first management key, whose secret is in this answer and never again. The same
-   * Idempotency-Key goes on where an earlier attempt ended.
+   * A new organization with its first management key, and its first owner's invitation where one is named: their secrets
+   * are in this answer and never again. The same Idempotency-Key goes on where an earlier attempt ended.
    */
   @Post('api/operator/organizations')
   @HttpCode(201)
   async create(@ManagementActor() actor: Actor, @Body() body: unknown, @Headers('idempotency-key') header?: string) {
     requireOperator(actor);
-    const { name } = parse(createSchema, body);
+    const { name, owner } = parse(createSchema, body);
     const idempotency = parse(idempotencyKeySchema, header, 'header');
     const id = idempotency === undefined ? systemId() : stableId(`organization:${actor.keyId}:${idempotency}`);
     const created = await this.organizations.create(actor, id, name);
     if (created.name !== name) throw new Rejected('conflict', 'This Idempotency-Key was used for another request.');
     const settings = { organizationId: id, project: null, name: 'first' };
     const issued = await this.keys.issueManagement(actor, settings, 'first');
-    return ok({ id, name, createdAt: created.createdAt, managementKey: secretOnce(issued) });
+    const answer = { id, name, createdAt: created.createdAt, managementKey: secretOnce(issued) };
+    if (owner === undefined) return ok(answer);
+    const invited = await this.members.invite(actor, id, { ...owner, role: 'owner' }, 'first');
+    return ok({ ...answer, owner: { id: invited.memberId, invitation: invitationOnce(invited) } });
   }
 
   @Get('api/operator/organizations')
