@@ -32,7 +32,7 @@ export interface TestStack extends Stack {
 }
 
 export async function startTestStack(
-  options: Partial<Pick<StackOptions, 'workers' | 'workerEnv' | 'serviceEnv'>> = {},
+  options: Partial<Pick<StackOptions, 'workers' | 'workerEnv' | 'serviceEnv' | 'rewire'>> = {},
 ): Promise<TestStack> {
   const dir = newFolder('stack-');
   // BACKING chooses the kind; servers that other tests share are not for one that stops them.

@@ -31,6 +31,8 @@ export interface StackOptions {
   readonly port?: number;
   readonly env?: BackingOptions['env'];
   readonly say: (line: string) => void;
+  /** Changes a program before it starts: what a test puts between two services, or in the place of a build. */
+  readonly rewire?: (program: Program) => Program;
   /** Wraps each step, for progress. */
   readonly step?: <T>(name: string, work: () => Promise<T>) => Promise<T>;
 }
@@ -58,7 +60,7 @@ export interface Stack {
 
 /** The whole of Sluice on this machine: backing services, five services as five processes, simulated workers. */
 export async function startStack(options: StackOptions): Promise<Stack> {
-  const { dir, say, step = (_name, work) => work() } = options;
+  const { dir, say, step = (_name, work) => work(), rewire = (program) => program } = options;
   // Others may pass through, not look in: PostgreSQL runs as another user. What is secret is 0600.
   mkdirSync(dir, { recursive: true, mode: 0o711 });
   mkdirSync(join(dir, 'workers'), { recursive: true, mode: 0o700 });
@@ -90,7 +92,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
       (['auth', 'billing', 'metering'] as const).map((name) => [name, ownersUrl(servers.postgres.url, name, secrets)]),
     ) as Record<DatabaseOwner, string>;
     const programs = ORDER.map((name) =>
-      serviceProgram(name, options, { secrets, urls, databases, natsUrl, redisUrl: servers.redis.url }),
+      rewire(serviceProgram(name, options, { secrets, urls, databases, natsUrl, redisUrl: servers.redis.url })),
     );
 
     await step('migrations', () =>
@@ -102,7 +104,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     );
     const workers = ports
       .slice(ORDER.length - 1)
-      .map((port, i) => workerProgram(`worker-${i + 1}`, port, options, secrets, natsUrl('worker')));
+      .map((port, i) => rewire(workerProgram(`worker-${i + 1}`, port, options, secrets, natsUrl('worker'))));
     const supervised = new Map(
       [...programs, ...workers].map((program) => [program.name, new Supervised(program, say)]),
     );
