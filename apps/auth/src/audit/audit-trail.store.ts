@@ -49,7 +49,13 @@ export async function appendEntries(em: EntityManager, entries: readonly NewEntr
   await auditTables(em).insertInto('audit_pending').values(rows).execute();
 }
 
-/** Forgets the network addresses of a person, in the caller's transaction. The chain holds their salted digests and still verifies. */
+/**
+ * Forgets the network addresses of a person, in the caller's transaction, also of what the person did in it so far. The
+ * chain holds their salted digests and still verifies.
+ */
 export async function eraseAddresses(em: EntityManager, memberId: string): Promise<void> {
-  await auditTables(em).deleteFrom('audit_addresses').where('member_id', '=', memberId).execute();
+  const tables = auditTables(em);
+  await tables.deleteFrom('audit_addresses').where('member_id', '=', memberId).execute();
+  const nothing = { address: null, salt: null };
+  await tables.updateTable('audit_pending').set(nothing).where('member_id', '=', memberId).execute();
 }
