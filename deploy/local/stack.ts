@@ -176,6 +176,7 @@ function serviceProgram(name: ServiceName, { dir, serviceEnv }: StackOptions, wi
       DATABASE_URL: databases.auth,
       BILLING_URL: urls.billing,
       OPERATOR_KEY_DIGESTS: digestOf(secrets.operatorKey),
+      AUDIT_HEADS_FILE: join(dir, 'audit', 'heads.jsonl'),
     },
     billing: { DATABASE_URL: databases.billing, PRICES_FILE: join(ROOT, 'deploy/local/prices.json') },
     metering: { DATABASE_URL: databases.metering },
