@@ -141,6 +141,8 @@ export async function authApp(url: string, { oidc }: { oidc?: OidcSettings } = {
 
   return {
     orm,
+    relay,
+    inForce,
     stored,
     sessions,
     members,
