@@ -38,7 +38,7 @@ describe('the budget of a key', () => {
   });
 
   it('is read from the text of the body: a float would have made another amount of it', () => {
-    const json = '{"name": "n", "maxBudget": 0.30000000000000004}';
+    const json = '{"name": "n", "maxBudget": 0.10000000000000000001}';
     expect(() => withExactBudget(JSON.parse(json), () => json)).toThrow(
       expect.objectContaining({ param: 'maxBudget' }),
     );
