@@ -28,6 +28,7 @@ import { KeysService } from './keys/keys.service.js';
 import { LeakReportsController } from './keys/leak-reports.controller.js';
 import { LookupsController } from './keys/lookups.controller.js';
 import { ManagementKeysController } from './keys/management-keys.controller.js';
+import { PreviousUsesController } from './keys/previous-uses.controller.js';
 import { WorkloadKeys } from './keys/workload-keys.service.js';
 import { MembersController } from './members/members.controller.js';
 import { MembersService } from './members/members.service.js';
@@ -112,6 +113,7 @@ export class AuthModule {
         LeakReportsController,
         ApiKeysController,
         LookupsController,
+        PreviousUsesController,
         OrganizationsController,
         OrganizationLookupsController,
         ProjectsController,

@@ -110,6 +110,41 @@ describe('the event store', () => {
     expect((await rivals.read(stream)).version).toBe(8 - lost.length);
   });
 
+  it('brings commands on many streams through at once, and a refused one keeps none of the others', async () => {
+    const [fresh, sealed, busy] = [newStream(), newStream(), newStream()];
+    const counterStore = store();
+    await counterStore.handle(counter, sealed, 'seal', metadata);
+    await counterStore.handle(counter, busy, { raise: 1 }, metadata);
+    const raise = new Map([fresh, sealed, busy].map((stream) => [stream, { raise: 2 }]));
+    const { handled, refused, outbox } = await counterStore.handleMany(counter, raise, metadata);
+    expect(handled.get(fresh)).toMatchObject({ version: 1, state: { total: 2 } });
+    expect(handled.get(busy)).toMatchObject({ version: 2, state: { total: 3 } });
+    expect([...refused]).toEqual([[sealed, expect.objectContaining({ message: 'sealed' })]]);
+    expect(await counterStore.load(busy)).toMatchObject([{ version: 1 }, handled.get(busy)!.events[0]!]);
+    expect(outbox).toHaveLength(2);
+    expect(await outboxOf(fresh)).toBe(1);
+
+    const seal = new Map([sealed, busy].map((stream) => [stream, 'seal' as const]));
+    const again = await counterStore.handleMany(counter, seal, metadata);
+    expect(again.handled.get(sealed)).toMatchObject({ events: [], version: 1 });
+    expect(again.outbox).toHaveLength(1);
+    expect(await counterStore.handleMany(counter, new Map(), metadata)).toMatchObject({ outbox: [] });
+  });
+
+  it('brings commands on the same many streams through when they come at the same time', async () => {
+    const streams = Array.from({ length: 5 }, newStream);
+    const counterStore = store();
+    await Promise.all(
+      Array.from({ length: 6 }, (_, index) => {
+        const some = index % 2 === 0 ? streams : streams.toReversed();
+        return counterStore.handleMany(counter, new Map(some.map((stream) => [stream, { raise: 1 }])), metadata, {
+          retries: 6,
+        });
+      }),
+    );
+    for (const stream of streams) expect((await counterStore.read(stream)).version).toBe(6);
+  });
+
   it('goes away with the transaction of the caller', async () => {
     const stream = newStream();
     const work = orm.em.fork().transactional(async (em) => {

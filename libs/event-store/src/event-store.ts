@@ -64,6 +64,22 @@ export interface Committed<S, E> {
 
 type Decided<S, E> = Omit<Committed<S, E>, 'published'>;
 
+export interface ManyCommitted<S, E> {
+  /** By stream; one whose command was already honoured has no events. */
+  readonly handled: ReadonlyMap<string, Omit<Decided<S, E>, 'outbox'>>;
+  /** Streams whose command was refused, and what `decide` threw: the others go on without them. */
+  readonly refused: ReadonlyMap<string, unknown>;
+  /** For the relay, in as many pieces as it takes at once. */
+  readonly outbox: readonly OutboxMessage[];
+}
+
+/** Events that follow the last one of a stream. */
+interface Appended<E> {
+  readonly streamId: string;
+  readonly expectedVersion: number;
+  readonly events: readonly E[];
+}
+
 /** Event streams of one kind of aggregate in PostgreSQL: events, read models and outbox in one transaction. */
 export class EventStore<E> {
   readonly #options: EventStoreOptions<E>;
@@ -105,17 +121,45 @@ export class EventStore<E> {
     }
   }
 
+  /**
+   * A command to each of many streams in one transaction, with as many statements as for one: for a few hundred at once.
+   * The caller gives `outbox` to the relay.
+   * @throws WrongVersion after `retries` lost races, InvalidEvent
+   */
+  async handleMany<C, S>(
+    decider: Decider<C, S, E>,
+    commands: ReadonlyMap<string, C>,
+    metadata: EventMetadata,
+    { retries = 3 }: { retries?: number } = {},
+  ): Promise<ManyCommitted<S, E>> {
+    for (let attempt = 0; ; attempt += 1) {
+      try {
+        return await this.#options.em
+          .fork()
+          .transactional((tx) => this.#decideMany(tx, decider, commands, metadata, attempt > 0));
+      } catch (error) {
+        if (attempt >= retries || !mayGoBetter(error, false)) throw error;
+      }
+    }
+  }
+
   /** The events of a stream, decoded and in order. */
   async load(streamId: string, em: EntityManager = this.#options.em.fork()): Promise<readonly StoredEvent<E>[]> {
+    return this.#load([streamId], em);
+  }
+
+  /** Those of several streams, of each in order. */
+  async #load(streamIds: readonly string[], em: EntityManager): Promise<readonly StoredEvent<E>[]> {
     const rows = await tablesOf(em)
       .selectFrom('events')
       .selectAll()
-      .where('stream_id', '=', streamId)
+      .where('stream_id', 'in', streamIds)
+      .orderBy('stream_id')
       .orderBy('version')
       .execute();
     return rows.map((row) => ({
       id: row.event_id,
-      streamId,
+      streamId: row.stream_id,
       version: row.version,
       globalPosition: BigInt(row.global_position),
       event: this.#options.codec.decode({ type: row.type, data: row.data }),
@@ -137,42 +181,88 @@ export class EventStore<E> {
     metadata: EventMetadata,
     contended: boolean,
   ): Promise<Decided<S, E>> {
-    // Who lost a race queues up: otherwise n writers of one stream need n rounds.
-    if (contended) await sql`select pg_advisory_xact_lock(hashtextextended(${streamId}, 0))`.execute(tablesOf(tx));
+    if (contended) await queueUp(tx, [streamId]);
     const { events: past, version } = await this.read(streamId, tx);
     const before = fold(decider, past);
     const decided = decider.decide(command, before);
     if (decided.length === 0) return { events: [], state: before, version, outbox: [] };
 
-    const events = await this.#append(tx, streamId, version, decided, metadata);
-    for (const project of this.#options.projections ?? []) await project(tx, events);
-    const outbox = await enqueue(tx, this.#options.publisher?.(events) ?? []);
+    const appended = [{ streamId, expectedVersion: version, events: decided }];
+    const { events, outbox } = await this.#append(tx, appended, metadata);
     const state = decided.reduce((state, event) => decider.evolve(state, event), before);
     return { events, state, version: version + events.length, outbox };
   }
 
+  async #decideMany<C, S>(
+    tx: EntityManager,
+    decider: Decider<C, S, E>,
+    commands: ReadonlyMap<string, C>,
+    metadata: EventMetadata,
+    contended: boolean,
+  ): Promise<ManyCommitted<S, E>> {
+    const streamIds = [...commands.keys()].sort();
+    if (contended) await queueUp(tx, streamIds);
+    const past = Map.groupBy(streamIds.length === 0 ? [] : await this.#load(streamIds, tx), ({ streamId }) => streamId);
+    const appended: (Appended<E> & { readonly state: S })[] = [];
+    const refused = new Map<string, unknown>();
+    for (const streamId of streamIds) {
+      const stored = past.get(streamId) ?? [];
+      const before = fold(
+        decider,
+        stored.map(({ event }) => event),
+      );
+      try {
+        const events = decider.decide(commands.get(streamId)!, before);
+        const state = events.reduce((state, event) => decider.evolve(state, event), before);
+        appended.push({ streamId, expectedVersion: stored.at(-1)?.version ?? 0, events, state });
+      } catch (error) {
+        refused.set(streamId, error);
+      }
+    }
+    const { events, outbox } = await this.#append(tx, appended, metadata);
+    const byStream = Map.groupBy(events, ({ streamId }) => streamId);
+    const handled = appended.map(({ streamId, expectedVersion, events: { length }, state }) => {
+      const one = { events: byStream.get(streamId) ?? [], state, version: expectedVersion + length };
+      return [streamId, one] as const;
+    });
+    return { handled: new Map(handled), refused, outbox };
+  }
+
+  /** Appends, projects, enqueues. */
   async #append(
     tx: EntityManager,
-    streamId: string,
-    expectedVersion: number,
-    events: readonly E[],
+    appended: readonly Appended<E>[],
+    metadata: EventMetadata,
+  ): Promise<{ events: readonly StoredEvent<E>[]; outbox: readonly OutboxMessage[] }> {
+    const events = await this.#insert(tx, appended, metadata);
+    if (events.length === 0) return { events, outbox: [] };
+    for (const project of this.#options.projections ?? []) await project(tx, events);
+    return { events, outbox: await enqueue(tx, this.#options.publisher?.(events) ?? []) };
+  }
+
+  async #insert(
+    tx: EntityManager,
+    appended: readonly Appended<E>[],
     metadata: EventMetadata,
   ): Promise<readonly StoredEvent<E>[]> {
     const recordedAt = new Date(this.#clock.now());
     const { address: _personal, ...lasting } = metadata;
-    const stored = events.map((event, index) => ({
-      id: this.#newId(),
-      streamId,
-      version: expectedVersion + 1 + index,
-      event,
-      metadata,
-      recordedAt,
-    }));
+    const stored = appended.flatMap(({ streamId, expectedVersion, events }) =>
+      events.map((event, index) => ({
+        id: this.#newId(),
+        streamId,
+        version: expectedVersion + 1 + index,
+        event,
+        metadata,
+        recordedAt,
+      })),
+    );
+    if (stored.length === 0) return [];
     try {
       const rows = await tablesOf(tx)
         .insertInto('events')
         .values(
-          stored.map(({ id, version, event }) => {
+          stored.map(({ id, streamId, version, event }) => {
             const { type, data } = this.#options.codec.encode(event);
             return {
               stream_id: streamId,
@@ -185,17 +275,26 @@ export class EventStore<E> {
             };
           }),
         )
-        .returning(['version', 'global_position'])
+        .returning(['event_id', 'global_position'])
         .execute();
-      const positions = new Map(rows.map((row) => [row.version, BigInt(row.global_position)]));
-      return stored.map((event) => ({ ...event, globalPosition: positions.get(event.version)! }));
+      const positions = new Map(rows.map((row) => [row.event_id, BigInt(row.global_position)]));
+      return stored.map((event) => ({ ...event, globalPosition: positions.get(event.id)! }));
     } catch (error) {
       const { code, constraint } = error as { code?: string; constraint?: string };
       if (code === UNIQUE_VIOLATION && constraint === 'events_stream_version') {
+        // Of many it may have been any: all are decided again.
+        const { streamId, expectedVersion } = appended[0]!;
         throw new WrongVersion(streamId, expectedVersion, { cause: error });
       }
       throw error;
     }
+  }
+}
+
+/** Who lost a race queues up: otherwise n writers of one stream need n rounds. */
+async function queueUp(tx: EntityManager, streamIds: readonly string[]): Promise<void> {
+  for (const streamId of streamIds) {
+    await sql`select pg_advisory_xact_lock(hashtextextended(${streamId}, 0))`.execute(tablesOf(tx));
   }
 }
 

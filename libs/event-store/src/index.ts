@@ -6,6 +6,7 @@ export {
   type EventStoreOptions,
   type HandleOptions,
   type InlineProjection,
+  type ManyCommitted,
   type Publisher,
   type StoredEvent,
 } from './event-store.js';

@@ -3,6 +3,7 @@ import type { Invalidation } from '@sluice/contracts/auth';
 import { Rejected } from '@sluice/contracts/errors';
 import type { EventMetadata } from '@sluice/event-sourcing';
 import { enqueue, EventStore, type Committed, type OutboxMessage, type OutboxRelay } from '@sluice/event-store';
+import type { Clock } from '@sluice/primitives/clock';
 import { systemId } from '@sluice/primitives/id';
 import { auditTrail } from '../audit/audit-trail.store.js';
 import type { InForceService, Reached } from '../gateways/in-force.service.js';
@@ -16,8 +17,6 @@ import { projectKeys } from './keys.store.js';
 const BATCH = 200;
 /** Messages handed to the relay at once: a part of what it sends at the same time, so that others get through. */
 const PUBLISH_AT_ONCE = 100;
-const ATTEMPTS = 3;
-const DEADLOCK = '40P01';
 
 type Inflight = Invalidation['inflight'];
 
@@ -38,6 +37,7 @@ export class KeyCommands {
     private readonly em: EntityManager,
     private readonly relay: OutboxRelay,
     private readonly inForce: InForceService,
+    private readonly clock: Clock,
   ) {
     this.store = new EventStore({
       em,
@@ -69,25 +69,30 @@ export class KeyCommands {
       : this.inForce.announceAgain(invalidations, startedAt);
   }
 
-  /** One command to many keys, in transactions of a few hundred, and one procedure to have all of it in force. */
-  async runManyInForce(
+  /** Ends many keys, in transactions of a few hundred, and has all of it in force by one procedure. */
+  async revokeMany(
     keyIds: readonly string[],
-    command: KeyCommand,
+    command: Extract<KeyCommand, { type: 'revoke' }>,
     metadata: EventMetadata,
-    inflight: Inflight,
-    startedAt: number,
   ): Promise<{ changed: number; reached: Reached }> {
-    const { changed, invalidations, ...sent } = await this.runMany(keyIds, command, metadata, inflight);
-    return { changed, reached: await this.inForce.reach(invalidations, sent, startedAt) };
+    const startedAt = this.clock.monotonic();
+    const all = await this.runMany(keyIds, () => command, metadata, command.inflight);
+    const { changed, invalidations, ...sent } = all;
+    // Its time to say "pending" begins here: what many take to be recorded is no sign of a gateway that does not answer.
+    const recordedAt = this.clock.monotonic();
+    const reached = await this.inForce.reach(invalidations, sent, recordedAt);
+    if ('pending' in reached) return { changed, reached };
+    const ms = reached.inForce.ms + Math.round(recordedAt - startedAt);
+    return { changed, reached: { inForce: { ...reached.inForce, ms } } };
   }
 
   /**
-   * One command to many keys, in transactions of a few hundred; a key that is not there is left out.
-   * @param announce what to announce of keys that it changed nothing of, as an earlier attempt may have ended half way
+   * A command to each of many keys, in transactions of a few hundred; a key that is not there is left out.
+   * @param announce also what changed nothing, as an earlier attempt may have ended half way; for what is to be in force
    */
   async runMany(
     keyIds: readonly string[],
-    command: KeyCommand,
+    commandOf: (keyId: string) => KeyCommand,
     metadata: EventMetadata,
     announce?: Inflight,
   ): Promise<Batched> {
@@ -96,7 +101,7 @@ export class KeyCommands {
     const done: Omit<Batched, 'published'>[] = [];
     const published: Promise<boolean>[] = [];
     for (let from = 0; from < sorted.length; from += BATCH) {
-      const batch = await this.batch(sorted.slice(from, from + BATCH), command, metadata, announce);
+      const batch = await this.batch(sorted.slice(from, from + BATCH), commandOf, metadata, announce);
       done.push(batch);
       published.push(this.publish(batch.outbox));
     }
@@ -110,50 +115,32 @@ export class KeyCommands {
 
   private async batch(
     keyIds: readonly string[],
-    command: KeyCommand,
+    commandOf: (keyId: string) => KeyCommand,
     metadata: EventMetadata,
     announce: Inflight | undefined,
   ): Promise<Omit<Batched, 'published'>> {
-    for (let attempt = 1; ; attempt += 1) {
-      try {
-        return await this.em.fork().transactional((tx) => this.batchWithin(tx, keyIds, command, metadata, announce));
-      } catch (error) {
-        if ((error as { code?: string }).code !== DEADLOCK || attempt === ATTEMPTS) throw error;
-      }
-    }
-  }
-
-  private async batchWithin(
-    tx: EntityManager,
-    keyIds: readonly string[],
-    command: KeyCommand,
-    metadata: EventMetadata,
-    announce: Inflight | undefined,
-  ): Promise<Omit<Batched, 'published'>> {
-    let changed = 0;
-    const invalidations: Invalidation[] = [];
-    const outbox: OutboxMessage[] = [];
-    const again: Invalidation[] = [];
-    for (const keyId of keyIds) {
-      const committed = await this.store
-        .handle(keyDecider, keyStream(keyId), command, metadata, { em: tx })
-        .catch(unlessNotFound);
-      if (committed === undefined) continue;
-      const { events, version } = committed;
-      const inflight = command.type === 'revoke' ? command.inflight : 'drain';
-      if (events.length > 0) {
-        changed += 1;
-        invalidations.push({ id: keyId, version, inflight });
-        outbox.push(...committed.outbox);
-      } else if (announce !== undefined) again.push({ id: keyId, version, inflight: announce });
-    }
-    outbox.push(
-      ...(await enqueue(
+    const commands = new Map(keyIds.map((keyId) => [keyStream(keyId), commandOf(keyId)]));
+    const { handled, refused, outbox } = await this.store.handleMany(keyDecider, commands, metadata);
+    for (const error of refused.values()) requireNotFound(error);
+    const done = keyIds
+      .map((keyId) => ({ keyId, committed: handled.get(keyStream(keyId)) }))
+      .filter(({ committed }) => committed !== undefined)
+      .map(({ keyId, committed }) => ({ id: keyId, version: committed!.version, news: committed!.events.length > 0 }));
+    const changed = done.filter(({ news }) => news).length;
+    if (announce === undefined) return { changed, invalidations: [], outbox };
+    const inflight = announce;
+    const again = done.filter(({ news }) => !news).map(({ id, version }) => ({ id, version, inflight }));
+    const announced = await this.em.fork().transactional((tx) =>
+      enqueue(
         tx,
         again.map((invalidation) => invalidationMessage(systemId(), invalidation)),
-      )),
+      ),
     );
-    return { changed, invalidations: [...invalidations, ...again], outbox };
+    return {
+      changed,
+      invalidations: done.map(({ id, version }) => ({ id, version, inflight })),
+      outbox: [...outbox, ...announced],
+    };
   }
 
   private async publish(outbox: readonly OutboxMessage[]): Promise<boolean> {
@@ -165,7 +152,6 @@ export class KeyCommands {
   }
 }
 
-function unlessNotFound(error: unknown): undefined {
-  if (error instanceof Rejected && error.code === 'not_found') return undefined;
-  throw error;
+function requireNotFound(error: unknown): void {
+  if (!(error instanceof Rejected && error.code === 'not_found')) throw error;
 }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import { deciderSpec } from '@sluice/testing';
-import { keyCodec, type KeyEvent, type KeyPatch } from './key.js';
+import { evolve, keyCodec, type KeyEvent, type KeyPatch, type KeyState } from './key.js';
 import { keyDecider, type KeyCommand } from './key.decider.js';
 import { anIssuedKey } from './key.fixture.js';
 
@@ -245,7 +245,7 @@ describe('rotating a key', () => {
   });
 
   it('during a grace ends the older secret at once: one previous secret at most', () => {
-    const state = [issued, rotated(), rotated('r2', 0)].reduce(keyDecider.evolve, keyDecider.initial);
+    const state = [issued, rotated(), rotated('r2', 0)].reduce<KeyState>(evolve, keyDecider.initial);
     expect(state).toMatchObject({ previous: null, keyPrefix: NEW_PREFIX });
   });
 

@@ -18,6 +18,8 @@ export const KeyRow = defineEntity({
     keyPrefix: p.text(),
     previousKeyPrefix: p.text().nullable(),
     previousUntil: p.datetime().nullable(),
+    /** The last date (UTC) of which a use of the previous secret is recorded. */
+    previousUsedOn: p.date().nullable(),
     scopes: p.json<Scope[]>(),
     access: p.json<string[]>(),
     models: p.json<string[]>().nullable(),

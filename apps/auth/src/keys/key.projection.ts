@@ -10,6 +10,7 @@ export function projectKey(row: Key | undefined, event: KeyEvent, version: numbe
       expiresAt: date(expiresAt),
       previousKeyPrefix: null,
       previousUntil: null,
+      previousUsedOn: null,
       warnedDays: null,
       createdByMember: createdBy?.memberId ?? null,
       createdByKey: createdBy?.keyId ?? null,
@@ -30,8 +31,10 @@ function changed(event: Exclude<KeyEvent, { type: 'KeyIssued' }>): Partial<Key> 
     case 'KeyRotated': {
       const { keyPrefix, previousKeyPrefix, previousUntil } = event.data;
       const previous = previousUntil === null ? null : previousKeyPrefix;
-      return { keyPrefix, previousKeyPrefix: previous, previousUntil: date(previousUntil) };
+      return { keyPrefix, previousKeyPrefix: previous, previousUntil: date(previousUntil), previousUsedOn: null };
     }
+    case 'KeyPreviousSecretUsed':
+      return { previousUsedOn: event.data.day };
     case 'KeyRevoked':
       if (event.data.reason === 'organization_suspended') return { suspended: true };
       return { status: event.data.reason, revokedAt: new Date(event.data.revokedAt) };

@@ -2,7 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import type { EntityManager } from '@mikro-orm/postgresql';
 import { Injectable } from '@nestjs/common';
 import type { Actor } from '@sluice/contracts/actor';
-import type { Invalidation } from '@sluice/contracts/auth';
+import type { Invalidation, PreviousUse } from '@sluice/contracts/auth';
 import { fundsResponseSchema, subscriptionsResponseSchema, type Subscription } from '@sluice/contracts/billing';
 import { Rejected } from '@sluice/contracts/errors';
 import type { EventMetadata } from '@sluice/event-sourcing';
@@ -30,7 +30,7 @@ import {
 import { given, type EndReason, type IssuedKey, type KeyKind, type KeyPatch } from './key.js';
 import { KeyRow, type Key } from './key.entity.js';
 import { creditKeySettings, type CreditKeyRequest } from './key-requests.js';
-import { getKey, keysDue, listKeys, presentedKey, type Page, type PresentedKey } from './keys.store.js';
+import { getKey, keysDue, listKeys, presentedKey, unknownUses, type Page, type PresentedKey } from './keys.store.js';
 
 export interface IssuedSecret {
   readonly key: Key;
@@ -70,7 +70,7 @@ export class KeysService {
     private readonly billing: ServiceClient,
     private readonly clock: Clock,
   ) {
-    this.commands = new KeyCommands(em, relay, inForce);
+    this.commands = new KeyCommands(em, relay, inForce, clock);
   }
 
   /** @throws Rejected `insufficient_credit`, `scope_not_allowed`, `project_scope_mismatch`, `conflict`, `unavailable` */
@@ -231,16 +231,16 @@ export class KeysService {
     reason: Exclude<EndReason, 'expired'>,
     inflight: Invalidation['inflight'] = 'cut',
   ): Promise<{ revoked: number; reached: Reached }> {
-    const startedAt = this.clock.monotonic();
     const ids = keys.map(({ keyId }) => keyId);
     const command = { type: 'revoke', reason, inflight, at: this.now() } as const;
-    const { changed, reached } = await this.commands.runManyInForce(ids, command, by(actor), inflight, startedAt);
+    const { changed, reached } = await this.commands.revokeMany(ids, command, by(actor));
     return { revoked: changed, reached };
   }
 
   /** Tells keys of the suspension of their organization, or its end. In force it is by the organization's invalidation. */
   async setSuspended(keyIds: readonly string[], suspended: boolean, metadata: EventMetadata): Promise<void> {
-    await this.commands.runMany(keyIds, { type: suspended ? 'suspend' : 'resume', at: this.now() }, metadata);
+    const command = { type: suspended ? 'suspend' : 'resume', at: this.now() } as const;
+    await this.commands.runMany(keyIds, () => command, metadata);
   }
 
   /** Records ends that have come and warnings that are due. @returns how many keys were due, at most `limit` */
@@ -248,20 +248,24 @@ export class KeysService {
     const at = this.now();
     const due = await keysDue(this.em.fork(), at, limit);
     const metadata = { actor: 'system:expiry', correlationId: systemId() };
-    await this.commands.runMany(due, { type: 'expire', at }, metadata);
-    await this.commands.runMany(due, { type: 'warn-expiring', at }, metadata);
+    await this.commands.runMany(due, () => ({ type: 'expire', at }), metadata);
+    await this.commands.runMany(due, () => ({ type: 'warn-expiring', at }), metadata);
     return due.length;
   }
 
   /** Secrets in their grace that gateways saw in use; once per rotation and day an event. */
-  async notePreviousUses(uses: readonly { keyId: string; previousUntil: string; at: string }[]): Promise<void> {
+  async notePreviousUses(uses: readonly PreviousUse[]): Promise<void> {
+    // A gateway's clock may be ahead; a day that has not begun would hide the uses of today.
     const now = this.now();
+    const commands = new Map(
+      uses.map(({ keyId, previousUntil, usedAt }) => [
+        keyId,
+        { type: 'note-previous-use', previousUntil, at: usedAt < now ? usedAt : now } as const,
+      ]),
+    );
+    const unknown = await unknownUses(this.em.fork(), commands);
     const metadata = { actor: 'service:gateway', correlationId: systemId() };
-    for (const { keyId, previousUntil, at } of uses) {
-      // A gateway's clock may be ahead; a day that has not begun would hide the uses of today.
-      const command = { type: 'note-previous-use', previousUntil, at: at < now ? at : now } as const;
-      await this.commands.runMany([keyId], command, metadata);
-    }
+    await this.commands.runMany(unknown, (keyId) => commands.get(keyId)!, metadata);
   }
 
   private async issue(actor: Actor, keyId: string, settings: NewKey, madeName = false): Promise<IssuedSecret> {

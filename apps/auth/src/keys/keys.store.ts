@@ -8,16 +8,21 @@ import { projectKey, projectSecrets } from './key.projection.js';
 
 /** Keeps the rows of keys and their secrets in step, in the transaction of the events. */
 export async function projectKeys(em: EntityManager, events: readonly StoredEvent<KeyEvent>[]): Promise<void> {
-  for (const [keyId, ofKey] of Map.groupBy(events, ({ event }) => event.data.keyId)) {
-    // Not the identity map's: a caller's transaction may have written this key before.
-    const before = (await em.findOne(KeyRow, { keyId }, { disableIdentityMap: true })) ?? undefined;
-    let row: Key | undefined = before && { ...before };
+  const byKey = Map.groupBy(events, ({ event }) => event.data.keyId);
+  // Not the identity map's: a caller's transaction may have written these keys before.
+  const found = await em.find(KeyRow, { keyId: { $in: [...byKey.keys()] } }, { disableIdentityMap: true });
+  const before = new Map(found.map((row) => [row.keyId, { ...row }]));
+  const after: Key[] = [];
+  for (const [keyId, ofKey] of byKey) {
+    let row = before.get(keyId);
     for (const { event, version } of ofKey) row = projectKey(row, event, version);
-    if (row === undefined) continue;
-    if (before === undefined) await em.insert(KeyRow, row);
-    else await em.nativeUpdate(KeyRow, { keyId }, changedColumns(before, row));
-    for (const { event } of ofKey) await writeSecrets(em, event);
+    if (row !== undefined) after.push(row);
   }
+  const [one] = after;
+  const old = one && before.get(one.keyId);
+  if (after.length === 1 && old) await em.nativeUpdate(KeyRow, { keyId: old.keyId }, changedColumns(old, one));
+  else await em.upsertMany(KeyRow, after);
+  for (const { event } of events) await writeSecrets(em, event);
 }
 
 async function writeSecrets(em: EntityManager, event: KeyEvent): Promise<void> {
@@ -91,7 +96,7 @@ export async function presentedKey(em: EntityManager, digest: string): Promise<P
   const row = rows[0];
   if (!row) return undefined;
   const { secret_until: until, organization_status: status, organization_version: version, ...columns } = row;
-  const key = em.map(KeyRow, columns) as Key;
+  const key = em.map(KeyRow, columns);
   return {
     key,
     until: until === null ? null : new Date(until as string),
@@ -112,4 +117,19 @@ export async function keysDue(em: EntityManager, now: string, limit: number): Pr
     order by expires_at limit ${limit}
   `.execute(em.getKysely());
   return rows.map(({ key_id: keyId }) => keyId);
+}
+
+/** Of reported uses of previous secrets those that may not be recorded yet: most are told again and again. */
+export async function unknownUses(
+  em: EntityManager,
+  uses: ReadonlyMap<string, { readonly previousUntil: string; readonly at: string }>,
+): Promise<string[]> {
+  const fields = ['keyId', 'previousUntil', 'previousUsedOn'] as const;
+  const rows = await em.find(KeyRow, { keyId: { $in: [...uses.keys()] }, previousUntil: { $ne: null } }, { fields });
+  return rows
+    .filter(({ keyId, previousUntil, previousUsedOn }) => {
+      const { previousUntil: until, at } = uses.get(keyId)!;
+      return previousUntil?.toISOString() === until && (previousUsedOn ?? '') < at.slice(0, 'yyyy-mm-dd'.length);
+    })
+    .map(({ keyId }) => keyId);
 }

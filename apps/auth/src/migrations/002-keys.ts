@@ -12,6 +12,7 @@ export class Keys extends Migration {
         drop column digest,
         add column previous_key_prefix text,
         add column previous_until timestamptz,
+        add column previous_used_on date,
         add column ip_allow jsonb,
         add column warned_days integer,
         add column tpm integer,
