@@ -11,6 +11,7 @@ import { AuditController } from './audit/audit.controller.js';
 import { AuditHeads } from './audit/audit-heads.service.js';
 import { AuditStore } from './audit/audit.store.js';
 import type { AuthConfig } from './auth.config.js';
+import { Canary } from './canary/canary.service.js';
 import { authDatabase } from './database.js';
 import { GatewaysController } from './gateways/gateways.controller.js';
 import { InForceService } from './gateways/in-force.service.js';
@@ -28,7 +29,6 @@ import { KeysService } from './keys/keys.service.js';
 import { LeakReportsController } from './keys/leak-reports.controller.js';
 import { LookupsController } from './keys/lookups.controller.js';
 import { ManagementKeysController } from './keys/management-keys.controller.js';
-import { PreviousUsesController } from './keys/previous-uses.controller.js';
 import { WorkloadKeys } from './keys/workload-keys.service.js';
 import { MembersController } from './members/members.controller.js';
 import { MembersService } from './members/members.service.js';
@@ -113,7 +113,6 @@ export class AuthModule {
         LeakReportsController,
         ApiKeysController,
         LookupsController,
-        PreviousUsesController,
         OrganizationsController,
         OrganizationLookupsController,
         ProjectsController,
@@ -166,6 +165,11 @@ export class AuthModule {
           provide: PendingWorker,
           inject: [InForceService],
           useFactory: (inForce: InForceService) => new PendingWorker(em, inForce, systemClock),
+        },
+        {
+          provide: Canary,
+          inject: [InForceService],
+          useFactory: (inForce: InForceService) => new Canary(em, relay, inForce, systemClock, config.CANARY_SECONDS),
         },
         Passwords,
         {
