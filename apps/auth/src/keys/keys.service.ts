@@ -38,8 +38,6 @@ export interface IssuedSecret {
   readonly secret: string | undefined;
 }
 
-export type Revoked = Reached;
-
 /** A part of the platform that acts by itself. */
 export interface SystemActor {
   readonly kind: 'system';
