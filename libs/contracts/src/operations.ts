@@ -155,7 +155,7 @@ export const OPERATIONS: readonly Operation[] = [
   ...on('auth', 'GET', '/api/operator/audit', 'operator'),
   ...on('billing', 'GET', '/api/operator/prices', 'operator'),
   ...on('billing', 'POST', '/api/operator/prices', 'operator', ['model', 'prices', 'effectiveFrom']),
-  ...on('billing', 'POST', '/api/operator/credits', 'operator', ['organizationId', 'amount', 'currency', 'reason']),
+  ...on('billing', 'POST', '/api/operator/credits', 'operator', ['organizationId', 'amount', 'reason']),
   ...on('not-yet', 'GET POST', '/api/operator/pools', 'operator'),
   ...on('router', 'GET', '/api/operator/workers', 'operator'),
   ...on('not-yet', 'POST', '/api/operator/workers', 'operator'),
