@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { EntityManager } from '@mikro-orm/postgresql';
 import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
@@ -192,6 +193,29 @@ describe('metering, from the stream to the query', () => {
     };
     await messaging.publish(eventSubject(type, ORGANIZATION, 'key-a'), wrap(type, fields, data), { id: fields.id });
     await until('name', async () => JSON.stringify(await usageOf('key-a')).includes('Night batch'));
+
+    const rename = async (name: string, time: string) => {
+      const { createdAt: _, kind: _kind, ...about } = data;
+      const type = 'sluice.auth.key.updated.v1';
+      const envelope = wrap(
+        type,
+        { ...fields, id: crypto.randomUUID(), time },
+        { ...about, name, changed: ['name'], updatedAt: time },
+      );
+      await messaging.publish(eventSubject(type, ORGANIZATION, 'key-a'), envelope, { id: envelope.id });
+    };
+    const now = Date.parse(data.createdAt);
+    await rename('Day batch', new Date(now + 2_000).toISOString());
+    await until('new name', async () => JSON.stringify(await usageOf('key-a')).includes('Day batch'));
+    // Late, by a redelivery: the newer name stays.
+    await rename('Dawn batch', new Date(now + 1_000).toISOString());
+    await rename('Noon batch', new Date(now + 3_000).toISOString());
+    await until('newest name', async () => JSON.stringify(await usageOf('key-a')).includes('Noon batch'));
+    await rename('Dusk batch', new Date(now + 2_500).toISOString());
+    const again = { ...fields, id: crypto.randomUUID() };
+    await messaging.publish(eventSubject(type, ORGANIZATION, 'key-a'), wrap(type, again, data), { id: again.id });
+    await sleep(500);
+    expect(JSON.stringify(await usageOf('key-a'))).toContain('Noon batch');
   });
 
   it('takes what waited in the stream after the database was away, and loses nothing', async () => {

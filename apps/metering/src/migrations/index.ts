@@ -100,6 +100,13 @@ class CreateKeyTotals extends Migration {
   }
 }
 
+/** When a key was named: of two events that come in the wrong order the newer name stays. */
+class DateKeyNames extends Migration {
+  override async up(): Promise<void> {
+    this.addSql(`alter table key_names add column named_at timestamptz not null default '-infinity'`);
+  }
+}
+
 // The names are what the database remembers: never change one, never reorder, append at the end.
 export const MIGRATIONS: readonly MigrationObject[] = [
   ...INTAKE_MIGRATIONS,
@@ -107,4 +114,5 @@ export const MIGRATIONS: readonly MigrationObject[] = [
   { name: 'metering-002-rollups', class: CreateRollups },
   { name: 'metering-003-key-names', class: CreateKeyNames },
   { name: 'metering-004-key-totals', class: CreateKeyTotals },
+  { name: 'metering-005-key-names-dated', class: DateKeyNames },
 ];
