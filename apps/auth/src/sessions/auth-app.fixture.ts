@@ -5,6 +5,7 @@ import { migrate, OutboxRelay, type OutboxMessage } from '@sluice/event-store';
 import { systemClock, type Clock } from '@sluice/primitives/clock';
 import { systemId } from '@sluice/primitives/id';
 import { baseConfig, createApp, defineConfig, serviceKeys, ServiceTokens } from '@sluice/service-kit';
+import { register } from 'prom-client';
 import { authDatabase } from '../database.js';
 import { InForceService } from '../gateways/in-force.service.js';
 import { MembersController } from '../members/members.controller.js';
@@ -48,6 +49,8 @@ interface Invitation {
 
 /** Members and sessions as auth serves them, on a database of its own. The broker takes whatever comes. */
 export async function authApp(url: string, { oidc }: { oidc?: OidcSettings } = {}) {
+  // One test may start several.
+  register.clear();
   const options = authDatabase(url);
   await migrate(options);
   const orm = await MikroORM.init(options);

@@ -22,8 +22,12 @@ const TIMEOUT_SECONDS = 5;
 /** Its keys and paths are asked for again after this. */
 const METADATA_MS = 3_600_000;
 const SCOPE = 'openid email profile';
-/** What the library says when the provider did not answer, rather than that it answered wrongly. */
-const AWAY: ReadonlySet<unknown> = new Set(['OAUTH_TIMEOUT', 'OAUTH_ABORT', 'OAUTH_RESPONSE_IS_NOT_CONFORM']);
+/** What the library says of an answer that is there and is not what was asked for; anything else is the provider's fault. */
+const REFUSALS: ReadonlySet<unknown> = new Set([
+  'OAUTH_INVALID_RESPONSE',
+  'OAUTH_JWT_CLAIM_COMPARISON_FAILED',
+  'OAUTH_JWT_TIMESTAMP_CHECK_FAILED',
+]);
 
 export interface OidcSettings {
   readonly issuer: string;
@@ -89,10 +93,14 @@ export class OidcClient {
   }
 
   private async asking<T>(work: (provider: Configuration) => Promise<T>): Promise<T> {
+    let found = false;
     try {
-      return await work(await this.discovered());
+      const provider = await this.discovered();
+      found = true;
+      return await work(provider);
     } catch (cause) {
-      if (saysNo(cause)) throw new Rejected('invalid_api_key', 'The provider did not confirm this sign-in.', { cause });
+      if (found && saysNo(cause))
+        throw new Rejected('invalid_api_key', 'The provider did not confirm this sign-in.', { cause });
       // Without its texts: they may quote what was sent.
       const { name, code, error } = cause as { name?: string; code?: string; error?: string };
       this.log.warn({ name, code, error }, 'the provider does not answer as it should');
@@ -118,5 +126,5 @@ export class OidcClient {
 function saysNo(error: unknown): boolean {
   if (error instanceof AuthorizationResponseError) return true;
   if (error instanceof ResponseBodyError) return error.error === 'invalid_grant';
-  return error instanceof ClientError && !AWAY.has(error.code);
+  return error instanceof ClientError && REFUSALS.has(error.code);
 }
