@@ -29,13 +29,16 @@ import { KeysService } from './keys/keys.service.js';
 import { LeakReportsController } from './keys/leak-reports.controller.js';
 import { LookupsController } from './keys/lookups.controller.js';
 import { ManagementKeysController } from './keys/management-keys.controller.js';
+import { PreviousUsesController } from './keys/previous-uses.controller.js';
 import { WorkloadKeys } from './keys/workload-keys.service.js';
 import { MembersController } from './members/members.controller.js';
 import { MembersService } from './members/members.service.js';
 import { OrganizationLookupsController, OrganizationsController } from './organizations/organizations.controller.js';
 import { OrganizationsService } from './organizations/organizations.service.js';
 import { ProjectsController } from './organizations/projects.controller.js';
+import { OperatorCredentialsController } from './organizations/operator-credentials.controller.js';
 import { SettingsController } from './organizations/settings.controller.js';
+import { SuspensionWorker } from './organizations/suspension.service.js';
 import { RefusalsController } from './refusals/refusals.controller.js';
 import { RefusalsStore } from './refusals/refusals.store.js';
 import { AuthController } from './sessions/auth.controller.js';
@@ -113,10 +116,12 @@ export class AuthModule {
         LeakReportsController,
         ApiKeysController,
         LookupsController,
+        PreviousUsesController,
         OrganizationsController,
         OrganizationLookupsController,
         ProjectsController,
         SettingsController,
+        OperatorCredentialsController,
         GatewaysController,
         KeyUsageConsumer,
         MembersController,
@@ -150,6 +155,11 @@ export class AuthModule {
           provide: OrganizationsService,
           inject: [InForceService],
           useFactory: (inForce: InForceService) => new OrganizationsService(em, relay, inForce, systemClock),
+        },
+        {
+          provide: SuspensionWorker,
+          inject: [KeysService],
+          useFactory: (keys: KeysService) => new SuspensionWorker(em, keys),
         },
         KeyViews,
         BulkRevokes,
