@@ -74,9 +74,20 @@ export class Admission {
     return { ...presented, workload, price, use: { ...presented.use, workload } };
   }
 
-  /** Takes one request of the key's rate. The decision's numbers go out as headers, refused or not. */
-  async rate({ credential }: Presented, requestId: string): Promise<RateDecision | undefined> {
-    return credential.rpm === null ? undefined : this.limiter.admit(credential.keyId, credential.rpm, requestId);
+  /**
+   * Takes one request of the key's limits; undefined where it has none. The decision's numbers go out as headers, refused or
+   * not; what it took must be settled at the end.
+   * @param estimate tokens
+   */
+  async limit({ credential }: Presented, requestId: string, estimate: number): Promise<RateDecision | undefined> {
+    const { rpm, tpm, concurrency } = credential;
+    if (rpm === null && tpm === null && concurrency === null) return undefined;
+    return this.limiter.admit(credential, requestId, estimate);
+  }
+
+  /** @param tokens what the request really took */
+  settle({ place }: RateDecision, tokens: number): void {
+    this.limiter.settle(place, tokens);
   }
 
   async workloadsOf({ credential, organizationId }: Presented): Promise<Workload[]> {

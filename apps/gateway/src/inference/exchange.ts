@@ -24,6 +24,11 @@ export class Exchange {
     return this.usage;
   }
 
+  /** Input and output as far as the worker has counted; undefined when it counted nothing. */
+  get tokens(): number | undefined {
+    return this.usage && this.usage.input + this.usage.output;
+  }
+
   /** A count of the worker; a running one is as good as the stream is long. */
   saw(usage: ReportedUsage, final: boolean): void {
     this.usage = usage;

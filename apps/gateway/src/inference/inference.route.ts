@@ -5,9 +5,10 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Counter, Histogram } from 'prom-client';
 import type { OpenedRequest } from '../journal/entry.js';
 import type { Journal } from '../journal/journal.service.js';
-import type { RateDecision } from '../limits/limiter.js';
+import type { Left, RateDecision } from '../limits/limiter.js';
 import type { Refusals } from '../refusals/refusals.service.js';
 import type { Admission, Admitted } from './admission.service.js';
+import { estimateTokens } from './estimate.js';
 import { Exchange } from './exchange.js';
 import { readInferenceRequest, upstreamBody, type InferenceRequest } from './inference-request.js';
 import { refuse } from './refuse.js';
@@ -82,24 +83,32 @@ export class InferenceRoute {
     const asked = readInferenceRequest(request.body as Buffer | undefined);
     known.model ??= asked.model;
     const admitted = await this.admission.place(presented, known.model);
-    const rate = await this.admission.rate(presented, request.id);
-    if (rate) void reply.headers(rateHeaders(rate));
-    if (rate?.allowed === false)
-      throw new Rejected('rate_limit_exceeded', undefined, { retryAfter: rate.resetMs / 1000 });
+    // Nobody's time is spent on what nobody limits.
+    const estimate = presented.credential.tpm === null ? 0 : estimateTokens(asked, endpoint !== 'embeddings');
+    const limits = await this.admission.limit(presented, request.id, estimate);
+    if (limits) void reply.headers(rateHeaders(limits));
+    if (limits?.refusedBy !== undefined) throw refusalOf(limits);
 
     const exchange = new Exchange(opened(request.id, endpoint, asked, admitted), startedAt);
-    await this.journal.open(exchange.opened);
-    return this.relay.run({
-      exchange,
-      admitted,
-      request,
-      reply,
-      path: `/v1/${endpoint}`,
-      body: upstreamBody(asked, admitted.workload.model),
-      wish: asked,
-      stream: asked.stream,
-      deadline: startedAt + deadlineMs,
-    });
+    let result: string | undefined;
+    try {
+      await this.journal.open(exchange.opened);
+      result = await this.relay.run({
+        exchange,
+        admitted,
+        request,
+        reply,
+        path: `/v1/${endpoint}`,
+        body: upstreamBody(asked, admitted.workload.model),
+        wish: asked,
+        stream: asked.stream,
+        deadline: startedAt + deadlineMs,
+      });
+      return result;
+    } finally {
+      // A worker that answered and counted nothing: the estimate is the best there is.
+      if (limits) this.admission.settle(limits, exchange.tokens ?? (result === 'ok' ? estimate : 0));
+    }
   }
 }
 
@@ -129,12 +138,32 @@ function readDeadline(header: string | string[] | undefined): number {
   return milliseconds;
 }
 
+function refusalOf({ refusedBy, requests, tokens, place }: RateDecision): Rejected {
+  if (refusedBy === 'concurrency') return new Rejected('concurrency_limit_exceeded', undefined, { retryAfter: 1 });
+  const { resetMs } = (refusedBy === 'tokens' ? tokens : requests)!;
+  const sentence =
+    refusedBy === 'tokens'
+      ? `This request may take ${place.tokens} tokens; this key's limit of ${tokens!.limit} per minute leaves ${tokens!.remaining}.`
+      : undefined;
+  return new Rejected('rate_limit_exceeded', sentence, { retryAfter: resetMs / 1000 });
+}
+
 /** OpenAI's rate headers; a reset is a duration such as `12ms` or `1.5s`. */
-export function rateHeaders({ limit, remaining, resetMs, degraded }: RateDecision): Record<string, string> {
+export function rateHeaders({ requests, tokens, degraded }: RateDecision): Record<string, string> {
+  const of = (what: string, left: Left | undefined): Record<string, string> =>
+    left === undefined
+      ? {}
+      : {
+          [`x-ratelimit-limit-${what}`]: String(left.limit),
+          [`x-ratelimit-remaining-${what}`]: String(left.remaining),
+          [`x-ratelimit-reset-${what}`]: duration(left.resetMs),
+        };
   return {
-    'x-ratelimit-limit-requests': String(limit),
-    'x-ratelimit-remaining-requests': String(remaining),
-    'x-ratelimit-reset-requests': resetMs < 1000 ? `${Math.ceil(resetMs)}ms` : `${Math.ceil(resetMs / 100) / 10}s`,
+    ...of('requests', requests),
+    ...of('tokens', tokens),
     ...(degraded ? { 'x-sluice-degraded': 'limits' } : {}),
   };
 }
+
+const duration = (milliseconds: number): string =>
+  milliseconds < 1000 ? `${Math.ceil(milliseconds)}ms` : `${Math.ceil(milliseconds / 100) / 10}s`;

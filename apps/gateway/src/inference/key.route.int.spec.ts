@@ -29,6 +29,7 @@ beforeEach(() => {
     admit: async () => {
       throw new Error('this counts as no request');
     },
+    settle: () => {},
   };
   const previousUses = {
     note: ({ keyId, previousUntil }: { keyId: string; previousUntil: string | null }) => {

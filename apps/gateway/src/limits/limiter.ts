@@ -1,22 +1,48 @@
-/** What a limiter said of one request. */
-export interface RateDecision {
-  readonly allowed: boolean;
-  /** Requests per window. */
+import type { Credential } from '@sluice/contracts/auth';
+
+/** Of a key; null = none. Requests and tokens per window, and requests in flight at once. */
+export type Limits = Pick<Credential, 'keyId' | 'rpm' | 'tpm' | 'concurrency'>;
+
+/** How much of one limit is left. */
+export interface Left {
   readonly limit: number;
   readonly remaining: number;
-  /** Milliseconds until a further request fits. */
+  /** Milliseconds until a further request of this size fits. */
   readonly resetMs: number;
+}
+
+/** What an admitted request has taken, to be given back or set right at its end. */
+export interface Place {
+  readonly keyId: string;
+  readonly requestId: string;
+  /** The estimate that it was charged; 0 without a limit of tokens. */
+  readonly tokens: number;
+  /** The part of the window, by Redis' clock, that was charged; undefined where Redis did not decide. */
+  readonly part: number | undefined;
+  /** It has one of the key's places in flight. */
+  readonly slot: boolean;
+}
+
+/** What a limiter said of one request. A refused one has taken nothing, of no limit. */
+export interface RateDecision {
+  readonly refusedBy: 'requests' | 'tokens' | 'concurrency' | undefined;
+  readonly requests: Left | undefined;
+  readonly tokens: Left | undefined;
+  readonly place: Place;
   /** Redis is away: this gateway enforces its own share. */
   readonly degraded: boolean;
 }
 
 export interface RateLimiter {
   /**
-   * Takes one request of the key's rate, once however often it is asked for the same `requestId` within the window.
-   * Never throws.
-   * @param rpm requests per window of 60 s
+   * Takes one request of the key's limits, once however often it is asked for the same `requestId` within the window.
+   * All limits or none. Never throws.
+   * @param tokens what the request is estimated to take
    */
-  admit(keyId: string, rpm: number, requestId: string): Promise<RateDecision>;
+  admit(limits: Limits, requestId: string, tokens: number): Promise<RateDecision>;
+
+  /** At the end of an admitted request, once: gives its place in flight back and puts the fact where the estimate was. */
+  settle(place: Place, tokens: number): void;
 }
 
 /**

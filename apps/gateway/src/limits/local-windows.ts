@@ -1,4 +1,4 @@
-import type { RateDecision } from './limiter.js';
+import type { Left } from './limiter.js';
 import { SlidingWindow } from './sliding-window.js';
 
 /** About 0.5 KB each. */
@@ -19,25 +19,35 @@ export class LocalWindows {
     private readonly maxRequestIds = MAX_REQUEST_IDS,
   ) {}
 
-  /** @param now monotonic milliseconds */
-  admit(keyId: string, limit: number, requestId: string, now: number): Omit<RateDecision, 'degraded'> {
-    const window = this.windowOf(keyId);
-    const id = `${keyId} ${requestId}`;
-    const known = this.admitted.get(id);
-    const again = known !== undefined && now - known < this.windowMs;
-    const allowed = again || window.count(now) < limit;
-    if (allowed && !again) {
-      window.add(now);
-      this.remember(id, now);
-    }
-    const remaining = Math.max(0, limit - window.count(now));
-    const resetMs = Math.min(window.msUntilBelow(limit, now), this.windowMs);
-    return { allowed, limit, remaining, resetMs };
+  /**
+   * Does a request of this weight fit? One that was taken before always does.
+   * @param now monotonic milliseconds
+   */
+  fits(keyId: string, limit: number, requestId: string, now: number, weight: number): boolean {
+    return this.knows(keyId, requestId, now) || this.windowOf(keyId).count(now) + weight <= limit;
   }
 
-  /** Notes a request that was admitted elsewhere. */
-  note(keyId: string, now: number): void {
-    this.windowOf(keyId).add(now);
+  /** Counts a request, here or elsewhere admitted, once. */
+  take(keyId: string, requestId: string, now: number, weight: number): void {
+    if (this.knows(keyId, requestId, now)) return;
+    this.windowOf(keyId).add(now, weight);
+    if (this.admitted.size >= this.maxRequestIds) dropFirst(this.admitted);
+    const id = `${keyId} ${requestId}`;
+    this.admitted.delete(id);
+    this.admitted.set(id, now);
+  }
+
+  /** Sets the weight of a request right that was taken before. */
+  correct(keyId: string, requestId: string, difference: number): void {
+    const at = this.admitted.get(`${keyId} ${requestId}`);
+    if (at !== undefined) this.windows.get(keyId)?.adjust(at, difference);
+  }
+
+  /** @param weight of the further request that `resetMs` is about */
+  left(keyId: string, limit: number, now: number, weight: number): Left {
+    const window = this.windowOf(keyId);
+    const resetMs = Math.min(window.msUntilBelow(limit - weight + 1, now), this.windowMs);
+    return { limit, remaining: Math.max(0, limit - window.count(now)), resetMs };
   }
 
   get size(): number {
@@ -54,10 +64,9 @@ export class LocalWindows {
     return window;
   }
 
-  private remember(id: string, now: number): void {
-    if (this.admitted.size >= this.maxRequestIds) dropFirst(this.admitted);
-    this.admitted.delete(id);
-    this.admitted.set(id, now);
+  private knows(keyId: string, requestId: string, now: number): boolean {
+    const known = this.admitted.get(`${keyId} ${requestId}`);
+    return known !== undefined && now - known < this.windowMs;
   }
 }
 

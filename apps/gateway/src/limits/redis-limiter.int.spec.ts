@@ -45,10 +45,14 @@ async function connected(options: Partial<RedisLimiterOptions> = {}): Promise<Re
   return one;
 }
 
-const answers = (one: RedisLimiter) =>
-  eventually(async () => !(await one.admit(randomUUID(), 10, randomUUID())).degraded);
+const answers = (one: RedisLimiter) => eventually(async () => !(await admitOf(one, randomUUID(), 10)).degraded);
 
-const admit = (one: RedisLimiter, rpm: number, id: string = randomUUID()) => one.admit(key, rpm, id);
+/** With a limit of requests alone. */
+async function admitOf(one: RedisLimiter, keyId: string, rpm: number, id: string = randomUUID()) {
+  const decision = await one.admit({ keyId, rpm, tpm: null, concurrency: null }, id, 0);
+  return { allowed: decision.refusedBy === undefined, ...decision.requests!, degraded: decision.degraded };
+}
+const admit = (one: RedisLimiter, rpm: number, id: string = randomUUID()) => admitOf(one, key, rpm, id);
 
 const pause = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
@@ -127,8 +131,8 @@ describe('with Redis', () => {
 
   it('keys do not share a limit', async () => {
     const one = await connected();
-    await one.admit(`${key}-a`, 1, 'r');
-    expect((await one.admit(`${key}-b`, 1, 'r')).allowed).toBe(true);
+    await admitOf(one, `${key}-a`, 1, 'r');
+    expect((await admitOf(one, `${key}-b`, 1, 'r')).allowed).toBe(true);
   });
 
   it('a limit that was lowered holds at once, one that was raised too, and none admits none', async () => {
@@ -139,7 +143,7 @@ describe('with Redis', () => {
     // Not the first of the five has to leave, but the fourth.
     expect(lowered.resetMs - full.resetMs).toBeGreaterThan(150);
     expect((await admit(one, 6)).allowed).toBe(true);
-    expect(await one.admit(`${key}-none`, 0, 'r')).toMatchObject({ allowed: false, remaining: 0, resetMs: 60_000 });
+    expect(await admitOf(one, `${key}-none`, 0, 'r')).toMatchObject({ allowed: false, remaining: 0, resetMs: 60_000 });
   });
 
   it('the log of a key is bounded by its limit and goes when nothing is admitted any more', async () => {
@@ -168,6 +172,125 @@ describe('with Redis', () => {
   });
 });
 
+interface Asked {
+  rpm?: number;
+  tpm?: number;
+  concurrency?: number;
+  tokens?: number;
+  id?: string;
+}
+/** With any limits. */
+const ask = (one: RedisLimiter, { rpm, tpm, concurrency, tokens = 0, id = randomUUID() }: Asked) =>
+  one.admit({ keyId: key, rpm: rpm ?? null, tpm: tpm ?? null, concurrency: concurrency ?? null }, id, tokens);
+
+describe('tokens', () => {
+  it('are charged by the estimate, for all gateways, and what does not fit is refused with the time to wait', async () => {
+    const [one, two] = [await connected({ windowMs: 60_000 }), await connected({ windowMs: 60_000 })];
+    expect(await ask(one, { tpm: 1_000, tokens: 700 })).toMatchObject({
+      refusedBy: undefined,
+      tokens: { limit: 1_000, remaining: 300 },
+      requests: undefined,
+    });
+    const refused = await ask(two, { tpm: 1_000, tokens: 301 });
+    expect(refused).toMatchObject({ refusedBy: 'tokens', tokens: { remaining: 300 } });
+    expect(refused.tokens!.resetMs).toBeGreaterThan(55_000);
+    expect((await ask(two, { tpm: 1_000, tokens: 300 })).refusedBy).toBeUndefined();
+  });
+
+  it('are set right by the fact, up or down', async () => {
+    const one = await connected({ windowMs: 60_000 });
+    const first = await ask(one, { tpm: 1_000, tokens: 900 });
+    one.settle(first.place, 100);
+    const second = await ask(one, { tpm: 1_000, tokens: 500 });
+    expect(second).toMatchObject({ refusedBy: undefined, tokens: { remaining: 400 } });
+    one.settle(second.place, 900);
+    expect(await ask(one, { tpm: 1_000, tokens: 1 })).toMatchObject({ refusedBy: 'tokens', tokens: { remaining: 0 } });
+  });
+
+  it('are free again when their window has passed', async () => {
+    // Redis alone decides when the time without it is long past.
+    const clock = manualClock();
+    const one = await connected({ clock });
+    clock.advance(2 * WINDOW_MS);
+    await ask(one, { tpm: 100, tokens: 100 });
+    const { tokens } = await ask(one, { tpm: 100, tokens: 100 });
+    expect(tokens!.resetMs).toBeGreaterThan(WINDOW_MS / 2);
+    await pause(tokens!.resetMs + 5);
+    expect((await ask(one, { tpm: 100, tokens: 100 })).refusedBy).toBeUndefined();
+  });
+
+  it('of a request that can never fit are refused, and cost nothing', async () => {
+    const one = await connected({ windowMs: 60_000 });
+    expect(await ask(one, { tpm: 100, tokens: 101 })).toMatchObject({
+      refusedBy: 'tokens',
+      tokens: { resetMs: 60_000 },
+    });
+    expect((await ask(one, { tpm: 100, tokens: 100 })).refusedBy).toBeUndefined();
+  });
+});
+
+describe('places in flight', () => {
+  it('are as many as the limit for all gateways together, also in a burst, and free when a request ends', async () => {
+    const gateways = [await connected(), await connected()];
+    const burst = await Promise.all(Array.from({ length: 40 }, (_, i) => ask(gateways[i % 2]!, { concurrency: 3 })));
+    const admitted = burst.flatMap((decision, i) => (decision.refusedBy ? [] : [{ decision, at: gateways[i % 2]! }]));
+    expect(admitted).toHaveLength(3);
+    expect(burst.filter(({ refusedBy }) => refusedBy === 'concurrency')).toHaveLength(37);
+    admitted[0]!.at.settle(admitted[0]!.decision.place, 0);
+    await eventually(async () => (await ask(gateways[0]!, { concurrency: 3 })).refusedBy === undefined);
+    expect((await ask(gateways[1]!, { concurrency: 3 })).refusedBy).toBe('concurrency');
+  });
+
+  it('are held for as long as a request runs, far beyond one lease', async () => {
+    const [one, two] = [await connected({ leaseMs: 300 }), await connected({ leaseMs: 300 })];
+    const { place } = await ask(one, { concurrency: 1 });
+    for (let i = 0; i < 10; i++, await pause(100))
+      expect((await ask(two, { concurrency: 1 })).refusedBy).toBe('concurrency');
+    one.settle(place, 0);
+    await eventually(async () => (await ask(two, { concurrency: 1 })).refusedBy === undefined);
+  });
+
+  it('of a gateway that crashed are free after their lease', async () => {
+    const [one, two] = [await connected({ leaseMs: 500 }), await connected({ leaseMs: 500 })];
+    await ask(one, { concurrency: 1 });
+    one.onApplicationShutdown();
+    expect((await ask(two, { concurrency: 1 })).refusedBy).toBe('concurrency');
+    await pause(550);
+    expect((await ask(two, { concurrency: 1 })).refusedBy).toBeUndefined();
+  });
+});
+
+describe('several limits', () => {
+  it('are taken together or not at all: a refusal by one costs nothing of the others', async () => {
+    const one = await connected({ windowMs: 60_000 });
+    const limits = { rpm: 3, tpm: 1_000, concurrency: 1 };
+    const first = await ask(one, { ...limits, tokens: 400 });
+    expect((await ask(one, { ...limits, tokens: 601 })).refusedBy).toBe('tokens');
+    expect((await ask(one, { ...limits, tokens: 100 })).refusedBy).toBe('concurrency');
+    one.settle(first.place, 400);
+    await eventually(async () => (await direct.zcard(`sluice:run:{${key}}`)) === 0);
+    const second = await ask(one, { ...limits, tokens: 600 });
+    expect(second).toMatchObject({ refusedBy: undefined, requests: { remaining: 1 }, tokens: { remaining: 0 } });
+  });
+
+  it('a request that is sent again is admitted and counted once in each', async () => {
+    const one = await connected({ windowMs: 60_000 });
+    const limits = { rpm: 5, tpm: 100, concurrency: 1, tokens: 80, id: 'same' };
+    await ask(one, limits);
+    expect(await ask(one, limits)).toMatchObject({
+      refusedBy: undefined,
+      requests: { remaining: 4 },
+      tokens: { remaining: 20 },
+    });
+  });
+
+  it('leave nothing behind in Redis that does not end by itself', async () => {
+    const one = await connected();
+    await ask(one, { rpm: 5, tpm: 100, concurrency: 2, tokens: 10 });
+    for (const name of ['rpm', 'tpm', 'run']) expect(await direct.pttl(`sluice:${name}:{${key}}`)).toBeGreaterThan(0);
+  });
+});
+
 describe('without Redis', () => {
   afterEach(async () => {
     await backing().redis.start();
@@ -189,6 +312,19 @@ describe('without Redis', () => {
     await backing().redis.start();
     await answers(one);
     expect(await gauge()).toBe(0);
+  }, 30_000);
+
+  it('tokens and places in flight are shared out too, and what ran before counts', async () => {
+    const one = await connected({ gateways: () => 2, windowMs: 60_000 });
+    const before = await ask(one, { tpm: 1_000, concurrency: 4, tokens: 300 });
+    expect(before.degraded).toBe(false);
+    await backing().redis.stop();
+    const limits = { tpm: 1_000, concurrency: 4 };
+    expect(await ask(one, { ...limits, tokens: 201 })).toMatchObject({ refusedBy: 'tokens', degraded: true });
+    expect((await ask(one, { ...limits, tokens: 100 })).refusedBy).toBeUndefined();
+    expect((await ask(one, { ...limits, tokens: 10 })).refusedBy).toBe('concurrency');
+    one.settle(before.place, 300);
+    expect((await ask(one, { ...limits, tokens: 10 })).refusedBy).toBeUndefined();
   }, 30_000);
 
   it('one gateway never exceeds a limit by Redis going away and coming back empty', async () => {

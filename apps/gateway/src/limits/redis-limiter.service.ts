@@ -4,12 +4,14 @@ import { loggerFor } from '@sluice/service-kit';
 import { Redis, type Result } from 'ioredis';
 import CircuitBreaker from 'opossum';
 import { Counter, Gauge } from 'prom-client';
-import { ADMIT_REQUEST } from './admit-request.lua.js';
-import { localShare, type RateDecision, type RateLimiter } from './limiter.js';
-import { LocalWindows } from './local-windows.js';
+import { ADMIT_REQUEST, RENEW_PLACE, SETTLE_REQUEST } from './admit-request.lua.js';
+import type { Limits, Place, RateDecision, RateLimiter } from './limiter.js';
+import { LocalLimits, placeOf } from './local-limits.js';
 
 const WINDOW_MS = 60_000;
 const TIMEOUT_MS = 100;
+/** A place in flight that nobody renews is free again after this: its gateway is gone. */
+const LEASE_MS = 15_000;
 /** A connection that says nothing for this long after a command is dead, whatever TCP believes. */
 const SOCKET_TIMEOUT_MS = 2_000;
 /**
@@ -25,11 +27,39 @@ const BREAKER = {
   enableSnapshots: false,
 };
 
-type Answer = [outcome: 0 | 1 | 2, count: number, resetMs: number];
+type Answer = [
+  refused: 0 | 1 | 2 | 3,
+  known: 0 | 1,
+  count: number,
+  resetMs: number,
+  used: number,
+  freedMs: number,
+  part: number,
+];
+const REFUSED_BY = [undefined, 'requests', 'tokens', 'concurrency'] as const;
 
 declare module 'ioredis' {
   interface RedisCommander<Context> {
-    admitRequest(key: string, windowMs: number, limit: number, requestId: string): Result<Answer, Context>;
+    admitRequest(
+      log: string,
+      tokens: string,
+      running: string,
+      windowMs: number,
+      requestId: string,
+      rpm: number,
+      tpm: number,
+      weight: number,
+      concurrency: number,
+      leaseMs: number,
+    ): Result<Answer, Context>;
+    settleRequest(
+      tokens: string,
+      running: string,
+      requestId: string,
+      part: number,
+      difference: number,
+    ): Result<null, Context>;
+    renewPlace(running: string, requestId: string, leaseMs: number): Result<null, Context>;
   }
 }
 
@@ -49,21 +79,27 @@ export interface RedisLimiterOptions {
   readonly gateways: () => number;
   /** Default 60,000: what "per minute" means. */
   readonly windowMs?: number;
+  /** Default 15,000: how long a place in flight is held that nobody renews. */
+  readonly leaseMs?: number;
   /** The longest a request waits for Redis. Default 100. */
   readonly timeoutMs?: number;
   readonly clock?: Clock;
 }
 
 /**
- * Requests per minute by key, counted in Redis for all gateways: one script, one round trip, auto-pipelined with what
- * else arrives in the same turn. While Redis is away each gateway enforces its share in memory. For one window after
+ * Requests and tokens per minute and requests in flight, by key, counted in Redis for all gateways: one script, one round
+ * trip, auto-pipelined with what else arrives in the same turn. While Redis is away each gateway enforces its share in memory. For one window after
  * Redis is back both must agree, as Redis does not know what was admitted without it, or may have lost its data.
  */
 @Injectable()
 export class RedisLimiter implements RateLimiter, OnModuleInit, OnApplicationShutdown {
   private readonly redis: Redis;
-  private readonly breaker: CircuitBreaker<[keyId: string, limit: number, requestId: string], Answer>;
-  private readonly local: LocalWindows;
+  private readonly breaker: CircuitBreaker<[limits: Limits, requestId: string, tokens: number], Answer>;
+  private readonly local: LocalLimits;
+  /** Places in flight of this gateway, to be renewed. */
+  private readonly held = new Map<string, Place>();
+  private readonly leaseMs: number;
+  private timer: NodeJS.Timeout | undefined;
   private readonly windowMs: number;
   private readonly clock: Clock;
   private readonly log = loggerFor('limits');
@@ -74,7 +110,8 @@ export class RedisLimiter implements RateLimiter, OnModuleInit, OnApplicationShu
   constructor(private readonly options: RedisLimiterOptions) {
     this.windowMs = options.windowMs ?? WINDOW_MS;
     this.clock = options.clock ?? systemClock;
-    this.local = new LocalWindows(this.windowMs);
+    this.leaseMs = options.leaseMs ?? LEASE_MS;
+    this.local = new LocalLimits(this.windowMs);
     const timeout = options.timeoutMs ?? TIMEOUT_MS;
     this.redis = new Redis(options.url, {
       lazyConnect: true,
@@ -88,11 +125,13 @@ export class RedisLimiter implements RateLimiter, OnModuleInit, OnApplicationShu
       retryStrategy: (attempt) => Math.min(50 * 2 ** Math.min(attempt, 5), 1_000),
       reconnectOnError: (error) => error.message.startsWith('READONLY'),
     });
-    this.redis.defineCommand('admitRequest', { numberOfKeys: 1, lua: ADMIT_REQUEST });
+    this.redis.defineCommand('admitRequest', { numberOfKeys: 3, lua: ADMIT_REQUEST });
+    this.redis.defineCommand('settleRequest', { numberOfKeys: 2, lua: SETTLE_REQUEST });
+    this.redis.defineCommand('renewPlace', { numberOfKeys: 1, lua: RENEW_PLACE });
     // The state is told by what decides; an error without a listener would be printed.
     this.redis.on('error', () => undefined);
     // A command may wait behind a pipeline that hangs, where its own timeout has not begun: the breaker's has.
-    this.breaker = new CircuitBreaker((keyId, limit, requestId) => this.ask(keyId, limit, requestId), {
+    this.breaker = new CircuitBreaker((limits, requestId, tokens) => this.ask(limits, requestId, tokens), {
       ...BREAKER,
       timeout,
     });
@@ -101,49 +140,92 @@ export class RedisLimiter implements RateLimiter, OnModuleInit, OnApplicationShu
   onModuleInit(): void {
     // In the background, and again for ever by the retry strategy: a gateway starts without Redis too.
     this.redis.connect().catch(() => undefined);
+    this.timer = setInterval(() => this.renew(), this.leaseMs / 3);
   }
 
   onApplicationShutdown(): void {
+    clearInterval(this.timer);
     this.breaker.shutdown();
     this.redis.disconnect();
   }
 
-  async admit(keyId: string, rpm: number, requestId: string): Promise<RateDecision> {
-    const decision = (await this.byRedis(keyId, rpm, requestId)) ?? this.alone(keyId, rpm, requestId);
-    decisions.inc({ result: decision.allowed ? 'allowed' : 'refused', by: decision.degraded ? 'gateway' : 'redis' });
+  async admit(limits: Limits, requestId: string, tokens: number): Promise<RateDecision> {
+    const decision = (await this.byRedis(limits, requestId, tokens)) ?? this.alone(limits, requestId, tokens);
+    const { refusedBy, place, degraded } = decision;
+    if (refusedBy === undefined && place.slot) this.held.set(requestId, place);
+    decisions.inc({ result: refusedBy ?? 'allowed', by: degraded ? 'gateway' : 'redis' });
     return decision;
   }
 
+  settle(place: Place, tokens: number): void {
+    this.held.delete(place.requestId);
+    this.local.settle(place, tokens);
+    const { tokens: counted, running } = keysOf(place.keyId);
+    const difference = place.tokens === 0 || place.part === undefined ? 0 : tokens - place.tokens;
+    if (!place.slot && difference === 0) return;
+    // Not waited for: a place that cannot be given back is free when its lease ends, an estimate with its window.
+    this.redis.settleRequest(counted, running, place.requestId, place.part ?? 0, difference).catch(() => undefined);
+  }
+
   /** Undefined when Redis does not answer. */
-  private async byRedis(keyId: string, rpm: number, requestId: string): Promise<RateDecision | undefined> {
+  private async byRedis(limits: Limits, requestId: string, tokens: number): Promise<RateDecision | undefined> {
     let answer: Answer;
     try {
-      answer = await this.breaker.fire(keyId, rpm, requestId);
+      answer = await this.breaker.fire(limits, requestId, tokens);
     } catch (error) {
       this.say(true, error);
       return undefined;
     }
     this.say(false);
-    const [outcome, count, resetMs] = answer;
+    const [refused, known, count, resetMs, used, freedMs, part] = answer;
+    const { rpm, tpm } = limits;
+    const place = placeOf(limits, requestId, tokens, part);
+    const decision: RateDecision = {
+      refusedBy: REFUSED_BY[refused],
+      requests: rpm === null ? undefined : { limit: rpm, remaining: Math.max(0, rpm - count), resetMs },
+      tokens: tpm === null ? undefined : { limit: tpm, remaining: Math.max(0, tpm - used), resetMs: freedMs },
+      place,
+      degraded: false,
+    };
+    if (refused !== 0 || known === 1) return decision;
     const now = this.clock.monotonic();
-    const decision = { allowed: outcome !== 0, limit: rpm, remaining: Math.max(0, rpm - count), resetMs };
-    if (outcome !== 1) return { ...decision, degraded: false };
     if (now - this.aloneAt < this.windowMs) {
-      const own = this.local.admit(keyId, rpm, requestId, now);
-      if (!own.allowed) return { ...own, degraded: true };
-    } else this.local.note(keyId, now);
-    return { ...decision, degraded: false };
+      const own = this.local.admit(limits, requestId, tokens, 1, now);
+      if (own.refusedBy !== undefined) {
+        this.settle(place, 0);
+        return own;
+      }
+    } else this.local.note(limits, place, now);
+    return decision;
   }
 
-  private alone(keyId: string, rpm: number, requestId: string): RateDecision {
+  private alone(limits: Limits, requestId: string, tokens: number): RateDecision {
     const now = this.clock.monotonic();
     this.aloneAt = now;
-    return { ...this.local.admit(keyId, localShare(rpm, this.options.gateways()), requestId, now), degraded: true };
+    return this.local.admit(limits, requestId, tokens, this.options.gateways(), now);
   }
 
-  private ask(keyId: string, limit: number, requestId: string): Promise<Answer> {
-    // The hash tag keeps everything of one key on one node of a cluster.
-    return this.redis.admitRequest(`sluice:rpm:{${keyId}}`, this.windowMs, limit, requestId);
+  private ask({ keyId, rpm, tpm, concurrency }: Limits, requestId: string, tokens: number): Promise<Answer> {
+    const { log, tokens: counted, running } = keysOf(keyId);
+    const [most, mostTokens, places] = [rpm ?? -1, tpm ?? -1, concurrency ?? -1];
+    const { windowMs, leaseMs } = this;
+    return this.redis.admitRequest(
+      log,
+      counted,
+      running,
+      windowMs,
+      requestId,
+      most,
+      mostTokens,
+      tokens,
+      places,
+      leaseMs,
+    );
+  }
+
+  private renew(): void {
+    for (const { keyId, requestId } of this.held.values())
+      this.redis.renewPlace(keysOf(keyId).running, requestId, this.leaseMs).catch(() => undefined);
   }
 
   private say(degraded: boolean, error?: unknown): void {
@@ -155,3 +237,10 @@ export class RedisLimiter implements RateLimiter, OnModuleInit, OnApplicationShu
     else this.log.info('Redis answers again');
   }
 }
+
+/** The hash tag keeps everything of one key on one node of a cluster. */
+const keysOf = (keyId: string) => ({
+  log: `sluice:rpm:{${keyId}}`,
+  tokens: `sluice:tpm:{${keyId}}`,
+  running: `sluice:run:{${keyId}}`,
+});

@@ -2,7 +2,7 @@
 const PARTS = 60;
 
 /**
- * How many requests fell into the last `windowMs`, in fixed memory: one count per part of the window. Errs on the safe
+ * How many requests, or tokens, fell into the last `windowMs`, in fixed memory: one count per part of the window. Errs on the safe
  * side by up to one part: a request counts at least `windowMs` and at most `windowMs` + one part. Times are monotonic
  * milliseconds; one that goes back is taken as the newest seen.
  */
@@ -23,10 +23,20 @@ export class SlidingWindow {
     return this.total;
   }
 
-  add(now: number): void {
+  add(now: number, weight = 1): void {
     this.moveTo(now);
-    this.counts[this.newest % this.counts.length]!++;
-    this.total++;
+    this.counts[this.newest % this.counts.length]! += weight;
+    this.total += weight;
+  }
+
+  /** Sets right what was added at `at`, if it still counts; never below nothing. */
+  adjust(at: number, difference: number): void {
+    const part = Math.floor(at / this.partMs);
+    if (this.newest - part >= this.counts.length) return;
+    const own = this.counts[part % this.counts.length]!;
+    const change = Math.max(difference, -own);
+    this.counts[part % this.counts.length] = own + change;
+    this.total += change;
   }
 
   /** Milliseconds until fewer than `limit` count; `Infinity` for a limit below one. */
