@@ -164,7 +164,12 @@ function led(program: Program, { nats, auth, router, billing, push }: Links): Pr
 function sibling(first: Program, number: number, port: number, links: Links): Program {
   const journal = `${first.env['JOURNAL_DIR']!}-${number}`;
   mkdirSync(journal, { recursive: true, mode: 0o700 });
-  const env = { ...first.env, PORT: String(port), JOURNAL_DIR: journal };
+  const env = {
+    ...first.env,
+    PORT: String(port),
+    JOURNAL_DIR: journal,
+    NODE_OPTIONS: `--import ${new URL('standing-clock.mjs', import.meta.url).href}`,
+  };
   const name = `gateway-${number}`;
   return led(
     {

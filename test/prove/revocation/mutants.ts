@@ -130,6 +130,15 @@ export const MUTANTS: readonly Mutant[] = [
     first: ['feed-made-anew'],
   },
   {
+    name: 'no-clock-check',
+    rule: 4,
+    without: 'clocks that disagree by more than 100 ms start a new generation',
+    patches: [
+      patch(PROJECTION, 'Math.abs(wall - last.wall - (monotonic - last.monotonic)) > CLOCK_DRIFT_MS', 'last === null'),
+    ],
+    first: ['sleeping-machine'],
+  },
+  {
     name: 'no-check-at-dispatch',
     rule: 5,
     without: 'the key is looked at again in the turn of the dispatch',

@@ -42,7 +42,7 @@ export interface PhaseOptions {
 export async function runPhase(cluster: Cluster, checker: Checker, options: PhaseOptions): Promise<PhaseFigures> {
   const { name, revokes, kinds, random, over } = options;
   checker.where = name;
-  const faults = name === 'faults' ? new Faults(cluster, random.fork('faults')) : undefined;
+  const faults = name === 'faults' && revokes > 0 ? new Faults(cluster, random.fork('faults')) : undefined;
   const desk = new Desk(cluster, random.fork('desk'), (gateway) => faults?.avoids(gateway) ?? false);
   const revoker = new Revoker(desk, checker, faults);
   const progress = options.quiet === true ? undefined : progressOf(name, revokes);

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import { NatsMessages } from './nats-messages.ts';
 
 /** What waits in a held direction; beyond, the sender is made to wait, as TCP does. */
 const MAX_WAITING = 4 * 1024 * 1024;
@@ -8,6 +9,8 @@ export class Lane {
   /** Nothing passes, and nobody is told: a cable that is cut somewhere in between. */
   held = false;
   delayMs = 0;
+  /** Delay and hold are for what a NATS server delivers, not for its answers to publishes and pings. */
+  deliveriesOnly = false;
   /** Lets everything pass up to and with this text, once, and holds what follows. */
   holdAfter: string | undefined;
   /** Lets pass what came before this text, late as it may be, and holds it and all that follows. */
@@ -42,6 +45,8 @@ export class Pipe {
   private readonly waiting: Waiting[] = [];
   private size = 0;
   private timer: NodeJS.Timeout | undefined;
+  private messages: NatsMessages | undefined;
+  private began = false;
   private readonly from: Socket;
   private readonly to: Socket;
   private readonly lane: Lane;
@@ -69,6 +74,17 @@ export class Pipe {
 
   private take(bytes: Buffer): void {
     this.lane.tap?.(bytes);
+    // From its first byte on, as what is delivered has to be known by its place.
+    this.messages ??= this.lane.deliveriesOnly && !this.began ? new NatsMessages() : undefined;
+    this.began = true;
+    if (this.messages === undefined) return this.sort(bytes);
+    for (const { bytes: one, delivery } of this.messages.push(bytes)) {
+      if (delivery) this.sort(one);
+      else this.to.write(one);
+    }
+  }
+
+  private sort(bytes: Buffer): void {
     const before = this.lane.holdBefore === undefined ? -1 : bytes.indexOf(this.lane.holdBefore);
     if (before >= 0) {
       if (before > 0) this.push(bytes.subarray(0, before));

@@ -70,6 +70,26 @@ export const DELIVERY: readonly Scenario[] = [
     },
   },
   {
+    name: 'deaf-stream-slow-auth',
+    about: 'the same, and auth answers late: the gateway has asked, does not know yet, and the worker goes on',
+    async play(stage) {
+      const { c } = stage;
+      const subject = await stage.subject('stream');
+      void stage.call(subject, c);
+      await sleep(500);
+      stage.deafen(c);
+      c.links.auth.down.delayMs = 1_500;
+      const revoked = stage.revokeUnheardBy(subject);
+      // No bytes while the lease ends: it is a timer that notices it, and asks.
+      await sleep(1_200);
+      c.links.router.down.hold();
+      await sleep(1_100);
+      c.links.router.down.release();
+      await revoked;
+      await sleep(1_500);
+    },
+  },
+  {
     name: 'stopped-stream',
     about: 'a gateway is stopped in the middle of a stream and wakes with more of it in its sockets',
     async play(stage) {

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Lane } from '../pipe.ts';
 import type { Scenario } from './stage.ts';
 
-const LATE_MS = 900;
+const LATE_MS = 1_800;
 
 /** Races of the feed, its lease and the generations. */
 export const FEED: readonly Scenario[] = [
@@ -45,6 +45,29 @@ export const FEED: readonly Scenario[] = [
     },
   },
   {
+    name: 'sleeping-machine',
+    about: 'the same on a machine whose monotonic clock stands still while it sleeps: only the wall clock tells',
+    async play(stage) {
+      const { a, c } = stage;
+      const subject = await stage.subject('short');
+      await stage.warm(subject, a, c);
+      stage.deafen(c);
+      c.process.kill('SIGUSR2');
+      await sleep(100);
+      c.process.kill('SIGSTOP');
+      await stage.revokeUnheardBy(subject);
+      const waiting = [stage.call(subject, c), stage.call(subject, c)];
+      const stop = stage.hammer(subject, c, 20);
+      c.process.kill('SIGCONT');
+      await sleep(800);
+      await stop();
+      await Promise.all(waiting);
+      // With a clock like the others' again.
+      c.process.kill('SIGKILL');
+      await sleep(500);
+    },
+  },
+  {
     name: 'deaf-gateway',
     about: 'neither feed nor push reaches a gateway that is used all the time',
     async play(stage) {
@@ -60,26 +83,32 @@ export const FEED: readonly Scenario[] = [
   },
   {
     name: 'late-feed',
-    about: 'the feed is late by almost a second, and breaks between a barrier and the invalidation behind it',
+    about: 'the feed is late by almost L, and breaks between a barrier and the invalidation behind it',
     async play(stage) {
-      const { a, c } = stage;
+      const { a, c, cluster } = stage;
       const { nats, push } = c.links;
       const subject = await stage.subject('short');
       await stage.warm(subject, a, c);
+      // A barrier whose publish is not acknowledged within a second would be given up: only deliveries are late.
+      nats.down.deliveriesOnly = true;
+      nats.cut();
+      await sleep(500);
+      await cluster.whenLeased();
       // Step by step, or the gateway takes the first gap for a broken feed.
       for (let delay = 100; delay <= LATE_MS; delay += 100) {
         nats.down.delayMs = delay;
-        await sleep(250);
+        await sleep(150);
       }
-      await sleep(1_500);
-      await stage.warm(subject, c);
+      await sleep(LATE_MS + 500);
       push.hold();
-      nats.down.holdBefore = `keyfeed.key.${subject.victim.id}`;
+      nats.down.holdBefore = `MSG keyfeed.key.${subject.victim.id}`;
       const stop = stage.hammer(subject, c, 25);
       await seen(nats.up, 'keyfeed.barrier.');
       await stage.revokeUnheardBy(subject);
-      await sleep(1_000);
+      await sleep(1_500);
       await stop();
+      nats.down.deliveriesOnly = false;
+      nats.cut();
     },
   },
   {
