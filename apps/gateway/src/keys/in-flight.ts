@@ -14,6 +14,8 @@ export interface Running {
   drained: boolean;
   /** Monotonic milliseconds of the last time it was asked about again; -Infinity = never. */
   askedAt: number;
+  /** The question under way. */
+  asking?: Promise<void> | undefined;
 }
 
 /** Requests in flight by what their credentials rest on: key or session, and organization. */

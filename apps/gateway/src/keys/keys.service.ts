@@ -151,7 +151,10 @@ export class Keys implements OnModuleInit, OnApplicationShutdown {
   goesOn(running: Running): Promise<void> | undefined {
     const known = this.admit(running.credential.digest);
     if (known) running.credential = known;
-    return known || systemClock.monotonic() < running.askedAt + EVIDENCE_MS ? undefined : this.askAgain(running);
+    // A question under way is waited for: between the end of the evidence and the answer nothing goes out.
+    if (known || (!running.asking && systemClock.monotonic() < running.askedAt + EVIDENCE_MS)) return undefined;
+    running.asking ??= this.askAgain(running).finally(() => (running.asking = undefined));
+    return running.asking;
   }
 
   /** Asks for the credential of a request in flight. @throws Rejected when it is certain that it may not go on */
@@ -171,6 +174,7 @@ export class Keys implements OnModuleInit, OnApplicationShutdown {
   /** Cuts what has ended by the clock, and asks again for what runs without evidence: the feed may be lost. */
   private watch(): void {
     for (const running of this.inFlight.all()) {
+      if (running.asking) continue;
       const refuse = (error: Rejected) => this.cut(running, error, 'check');
       try {
         this.goesOn(running)?.catch(refuse);

@@ -143,6 +143,20 @@ describe('a request in flight', () => {
     expect(cutWith).toEqual(['invalid_api_key']);
   });
 
+  it('passes nothing on while the question about it is under way, whoever asked it', async () => {
+    const { running } = await track();
+    const reply = Promise.withResolvers<Credential>();
+    answer = () => reply.promise;
+    await pass(2_300);
+    expect(asked).toBe(2);
+    const waiting = keys.goesOn(running);
+    expect(waiting).toBeInstanceOf(Promise);
+    reply.reject(new Rejected('invalid_api_key'));
+    await expect(waiting).rejects.toThrow(expect.objectContaining({ code: 'invalid_api_key' }));
+    expect(asked).toBe(2);
+    expect(cutWith).toEqual(['invalid_api_key']);
+  });
+
   it('is not asked about while there is evidence', async () => {
     keys.projection.followingFrom();
     await track();
