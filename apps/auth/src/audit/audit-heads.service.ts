@@ -38,8 +38,8 @@ export class AuditHeads implements OnApplicationBootstrap, OnApplicationShutdown
   }
 
   async onApplicationShutdown(): Promise<void> {
-    clearTimeout(this.timer);
     await this.exporting;
+    clearTimeout(this.timer);
   }
 
   private exportAndGoOn(file: string): void {
