@@ -1,11 +1,12 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import type { Actor } from '@sluice/contracts/actor';
-import { keyExpiringV1, keyRevokedV1 } from '@sluice/contracts/auth';
+import { keyRevokedV1 } from '@sluice/contracts/auth';
 import { formatSecret } from '@sluice/primitives/secret';
 import { systemId } from '@sluice/primitives/id';
-import { manualClock, withBacking } from '@sluice/testing';
+import { withBacking } from '@sluice/testing';
+import { PendingRow } from '../gateways/gateway.entity.js';
 import { memberTables } from '../members/tables.js';
-import { KeyExpiry } from './expiry.service.js';
 import { actorOf, keysApp, type Asked } from './keys-app.fixture.js';
 
 const backing = withBacking(['postgres']);
@@ -170,6 +171,15 @@ describe('POST /api/keys/revoke', () => {
     expect(revoked).toBe(510);
   }, 120_000);
 
+  it('202 as long as an earlier one is pending: a repetition finds nothing to end, and does not say that it is in force', async () => {
+    const { id } = await newKey({ tags: ['t'] });
+    await revoke({ tag: 't' });
+    const pending = { id, version: 2, inflight: 'cut' as const, since: new Date(), takenUntil: new Date() };
+    await app.orm.em.fork().insert(PendingRow, { ...pending, confirmed: null, of: null, ms: null, at: null });
+    const again = await revoke({ tag: 't' });
+    expect([again.status, again.body.data]).toEqual([202, { revoked: 0, remaining: 0, inForce: 'pending' }]);
+  });
+
   it.each([{}, { tag: 't', project: 'default' }, { tag: 't', reason: 'leaked' }, { tag: 't', x: 1 }])(
     '400 for %j',
     async (body) => {
@@ -221,10 +231,13 @@ describe('POST /api/keys/report-leak', () => {
     await call('POST', `/api/keys/${graced.id}/rotate`, { body: { graceSeconds: 60 } });
     expect((await report(graced.apiKey)).status).toBe(200);
     expect((await read(graced.id))['status']).toBe('leaked');
-    const rotated = await newKey();
-    await call('POST', `/api/keys/${rotated.id}/rotate`);
-    expect((await report(rotated.apiKey)).status).toBe(404);
-    expect((await read(rotated.id))['status']).toBe('active');
+    for (const graceSeconds of [0, 1]) {
+      const rotated = await newKey();
+      await call('POST', `/api/keys/${rotated.id}/rotate`, { body: { graceSeconds } });
+      await sleep(graceSeconds * 1_100);
+      expect((await report(rotated.apiKey)).status).toBe(404);
+      expect((await read(rotated.id))['status']).toBe('active');
+    }
   });
 
   it('404 for a secret that nobody has, 400 for junk; neither repeats it', async () => {
@@ -313,93 +326,5 @@ describe('/v1/api-keys', () => {
       status,
       { error: { message: expect.any(String), type: 'invalid_request_error', code, param } },
     ]);
-  });
-});
-
-describe('keys of a workload', () => {
-  const workload = (body: object, as = actor) => call('PUT', '/api/projects/default/workloads/chat', { as, body });
-  const keysOf = async () =>
-    (await app.call<{ data: object[] }>('GET', '/api/projects/default/workloads/chat/keys', { as: actor })).body.data;
-
-  it('are exactly those that are named, in force; whoever has the whole project keeps it', async () => {
-    const [all, one, two] = [
-      await newKey(),
-      await newKey({ access: [] }),
-      await newKey({ access: ['default/chat', 'a/b'] }),
-    ];
-    const put = await workload({ model: 'm', keyIds: [one.id] });
-    expect([put.status, put.body.data]).toEqual([
-      200,
-      expect.objectContaining({ name: 'chat', keyIds: [one.id], inForce: IN_FORCE }),
-    ]);
-    expect((await read(one.id))['access']).toEqual(['default/chat']);
-    expect((await read(two.id))['access']).toEqual(['a/b']);
-    expect(await keysOf()).toEqual([
-      expect.objectContaining({ id: all.id, via: 'default/*' }),
-      expect.objectContaining({ id: one.id, via: 'default/chat', isActive: true }),
-    ]);
-    const again = await workload({ model: 'm', keyIds: [one.id] });
-    expect([again.status, again.body.data]).toEqual([200, expect.not.objectContaining({ inForce: IN_FORCE })]);
-    await workload({ model: 'm' });
-    expect((await read(one.id))['access']).toEqual(['default/chat']);
-    await workload({ model: 'm', keyIds: [] });
-    expect((await read(one.id))['access']).toEqual([]);
-  });
-
-  it('404 for a key that is not there, and the workload is not made; 400 for no id', async () => {
-    const stranger = await newKey({}, actorOf(await app.organization()));
-    expect(refusal(await workload({ model: 'm', keyIds: [stranger.id] }))).toEqual([404, 'not_found']);
-    expect((await call('GET', '/api/projects/default/workloads/chat')).status).toBe(404);
-    expect((await call('GET', '/api/projects/default/workloads/chat/keys')).status).toBe(404);
-    expect((await workload({ model: 'm', keyIds: ['x'] })).status).toBe(400);
-  });
-
-  it('are listed with the workloads of a project, which has to be there and the own one', async () => {
-    await workload({ model: 'm' });
-    const list = await call('GET', '/api/projects/default/workloads');
-    expect([list.status, list.body.data]).toEqual([
-      200,
-      [{ project: 'default', name: 'chat', model: 'm', endpoint: '/w/default/chat/v1' }],
-    ]);
-    expect((await call('GET', '/api/projects/nowhere/workloads')).status).toBe(404);
-    const as = actorOf(organization, { project: 'team-a' });
-    expect(refusal(await call('GET', '/api/projects/default/workloads', { as }))).toEqual([
-      403,
-      'project_scope_mismatch',
-    ]);
-  });
-});
-
-describe('the end of a key by its date', () => {
-  it('is announced once per threshold, the nearest only, and recorded when it has come', async () => {
-    const start = '2030-01-01T00:00:00.000Z';
-    const clock = manualClock(start);
-    const keys = app.keysBy(clock);
-    const expiry = new KeyExpiry(keys);
-    const issue = async (expiresAt: string) =>
-      (await keys.issueCredit(actor, organization, { name: 'n', expiresAt })).key.keyId;
-    const [soon, later] = [await issue('2030-01-03'), await issue('2030-01-20')];
-    const heard = (id: string) =>
-      app.published
-        .filter(({ subject }) => subject.endsWith(`${organization}.${id}`))
-        .flatMap(({ subject, payload }) => {
-          const event: unknown = JSON.parse(payload);
-          if (subject.includes('.expiring.')) return keyExpiringV1.parse(event).data.days;
-          return subject.includes('.revoked.') ? keyRevokedV1.parse(event).data.reason : [];
-        });
-    // Twice each time: several replicas may sweep.
-    const sweep = async () => void (await Promise.all([expiry.work(), new KeyExpiry(keys).work()]));
-    await sweep();
-    expect([heard(soon), heard(later)]).toEqual([[3], []]);
-    clock.advance(3 * 86_400_000);
-    await sweep();
-    await sweep();
-    expect([heard(soon), heard(later)]).toEqual([[3, 'expired'], []]);
-    clock.advance(15 * 86_400_000);
-    await sweep();
-    expect(heard(later)).toEqual([1]);
-    clock.advance(86_400_000);
-    await sweep();
-    expect(heard(later)).toEqual([1, 'expired']);
   });
 });
