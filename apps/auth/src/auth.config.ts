@@ -33,7 +33,9 @@ const settings = defineConfig({
 });
 
 export function authConfig(env: Record<string, string | undefined>) {
-  const config = settings(env);
+  // What is handed through by a file of compose is there and empty where nobody has set it.
+  const given = Object.entries(env).filter(([name, value]) => !(name.startsWith('OIDC_') && value === ''));
+  const config = settings(Object.fromEntries(given));
   return { ...config, oidc: oidcOf(config) };
 }
 export type AuthConfig = ReturnType<typeof authConfig>;

@@ -1,5 +1,6 @@
 import { argon2, randomBytes, timingSafeEqual } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
+import type { OnModuleInit } from '@nestjs/common';
 import { Rejected } from '@sluice/contracts/errors';
 import {
   formatHash,
@@ -25,10 +26,15 @@ export interface Verified {
 
 /** argon2id by Node's own crypto, with a bound on how much of the machine logins may take. */
 @Injectable()
-export class Passwords {
+export class Passwords implements OnModuleInit {
   private running = 0;
   private readonly waiting: (() => void)[] = [];
   private nobodys: Promise<string> | undefined;
+
+  /** Before the first login: an unknown email must not take longer for it. */
+  async onModuleInit(): Promise<void> {
+    await this.nobodysHash();
+  }
 
   /** @throws Rejected `unavailable` when too many wait */
   async hash(password: string): Promise<string> {

@@ -152,6 +152,7 @@ export class SignInService {
     const { person } = await this.whoIs(actor);
     if (person.password_hash === null)
       throw new Rejected('conflict', 'This person signs in with a provider and has no password.');
+    await countAttempt(em, 'address', actor.address, this.clock.now());
     await countAttempt(em, 'account', person.email, this.clock.now());
     if (!(await this.passwords.verify(current, person.password_hash)).right)
       throw new Rejected('invalid_request', 'The current password is another one.', { param: 'current' });
