@@ -1,0 +1,127 @@
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { Rejected } from '@sluice/contracts/errors';
+import fastify, { type FastifyInstance } from 'fastify';
+import { register } from 'prom-client';
+import type { Journal } from '../journal/journal.service.js';
+import { aKnownKey } from '../keys/known-key.fixture.js';
+import type { RateDecision } from '../limits/limiter.js';
+import type { Refusals } from '../refusals/refusals.service.js';
+import type { Admission } from './admission.service.js';
+import { InferenceRoute } from './inference.route.js';
+import type { Relay, RelayOrder } from './relay.service.js';
+
+const left = { limit: 100, remaining: 40, resetMs: 1_500 };
+const place = { keyId: 'k1', requestId: 'r1', tokens: 517, part: 1, slot: true };
+const allowed: RateDecision = { refusedBy: undefined, requests: left, tokens: left, place, degraded: false };
+
+let gateway: FastifyInstance;
+let decision: RateDecision | undefined;
+let estimates: number[];
+let settled: number[];
+let journalled: () => Promise<void>;
+let relayed: (order: RelayOrder) => Promise<string>;
+
+beforeEach(() => {
+  register.clear();
+  decision = allowed;
+  estimates = [];
+  settled = [];
+  journalled = async () => {};
+  relayed = async ({ exchange, reply }) => {
+    exchange.saw({ input: 7, cachedInput: 0, output: 3 }, true);
+    await reply.send({});
+    return 'ok';
+  };
+  const presented = { digest: 'd', credential: aKnownKey({ tpm: 100 }), organizationId: 'o1' };
+  const workload = { project: 'default', name: 'chat', model: 'm' };
+  const admission = {
+    identify: async () => presented,
+    place: async () => ({ ...presented, workload, price: { version: 'v', prices: {} } }),
+    limit: async (_presented: unknown, _id: string, estimate: number) => {
+      estimates.push(estimate);
+      return decision;
+    },
+    settle: (_decision: RateDecision, tokens: number) => settled.push(tokens),
+  } as unknown as Admission;
+  const journal = { open: () => journalled() } as unknown as Journal;
+  const relay = { run: (order: RelayOrder) => relayed(order) } as unknown as Relay;
+  const route = new InferenceRoute(admission, journal, relay, { note: () => {} } as unknown as Refusals);
+  gateway = fastify();
+  gateway.removeAllContentTypeParsers();
+  gateway.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
+  gateway.post('/', (request, reply) => route.handle(request, reply, 'completions'));
+});
+afterEach(() => gateway.close());
+
+const post = () =>
+  gateway.inject({
+    method: 'POST',
+    url: '/',
+    headers: { 'content-type': 'application/json' },
+    body: '{"model":"m","prompt":"hello"}',
+  });
+
+describe('an inference request', () => {
+  it('is charged its estimate, told what is left, and charged the fact at its end', async () => {
+    const { statusCode, headers } = await post();
+    expect([statusCode, estimates, settled]).toEqual([200, [2 + 512], [10]]);
+    for (const what of ['requests', 'tokens']) {
+      expect(headers[`x-ratelimit-limit-${what}`]).toBe('100');
+      expect(headers[`x-ratelimit-remaining-${what}`]).toBe('40');
+      expect(headers[`x-ratelimit-reset-${what}`]).toBe('1.5s');
+    }
+  });
+
+  it.each([
+    ['requests', 'rate_limit_exceeded', '2'],
+    ['tokens', 'rate_limit_exceeded', '2'],
+    ['concurrency', 'concurrency_limit_exceeded', '1'],
+  ] as const)(
+    'over its limit of %s is refused with %s, with how long to wait, and settles nothing',
+    async (refusedBy, code, wait) => {
+      decision = { ...allowed, refusedBy };
+      const { statusCode, headers, json } = await post();
+      expect([statusCode, json<{ error: { code: string } }>().error.code, headers['retry-after']]).toEqual([
+        429,
+        code,
+        wait,
+      ]);
+      expect(settled).toEqual([]);
+    },
+  );
+
+  it('of a key without limits asks nobody and says nothing of limits', async () => {
+    decision = undefined;
+    const { statusCode, headers } = await post();
+    expect([statusCode, settled]).toEqual([200, []]);
+    expect(Object.keys(headers).filter((name) => name.startsWith('x-ratelimit'))).toEqual([]);
+  });
+
+  it.each([
+    ['the journal fails', () => (journalled = async () => Promise.reject(new Rejected('unavailable'))), 503, 0],
+    ['the key is revoked', () => (relayed = async () => Promise.reject(new Rejected('invalid_api_key'))), 401, 0],
+    [
+      'it breaks off half way',
+      () =>
+        (relayed = async ({ exchange }) => {
+          exchange.saw({ input: 7, cachedInput: 0, output: 1 }, false);
+          throw new Rejected('worker_error');
+        }),
+      502,
+      8,
+    ],
+    [
+      'the worker counted nothing',
+      () =>
+        (relayed = async ({ reply }) => {
+          await reply.send({});
+          return 'ok';
+        }),
+      200,
+      514,
+    ],
+  ] as const)('gives its place back when %s', async (_what, arrange, status, tokens) => {
+    arrange();
+    expect([(await post()).statusCode, settled]).toEqual([status, [tokens]]);
+  });
+});
