@@ -2,7 +2,7 @@ import type { Actor } from '@sluice/contracts/actor';
 import type { Scope } from '@sluice/contracts/auth';
 import type { Subscription } from '@sluice/contracts/billing';
 import { Rejected } from '@sluice/contracts/errors';
-import { may, SCOPE_PERMISSIONS } from '@sluice/contracts/operations';
+import { requireNotWider } from './key-requests.js';
 import type { IssuedKey } from './key.js';
 
 /** A new key but for its secret and what says where it came from. */
@@ -58,10 +58,7 @@ export function managementKey(
     });
   }
   // An operator makes the first key of an organization, which there is nobody else to make.
-  const wider = scopes.find((scope) => !SCOPE_PERMISSIONS[scope].every((permission) => may(actor, permission)));
-  if (wider !== undefined && actor.kind !== 'operator') {
-    throw new Rejected('scope_insufficient', `${wider} permits more than you may do yourself.`, { param: 'scopes' });
-  }
+  if (actor.kind !== 'operator') requireNotWider(actor, scopes);
   if (actor.project !== null && project !== actor.project) {
     throw new Rejected('project_scope_mismatch', undefined, { param: 'project' });
   }
