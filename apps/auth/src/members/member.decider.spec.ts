@@ -48,10 +48,14 @@ describe('an invitation', () => {
     given({ type: 'MemberInvited', data: again })
       .when({ type: 'invite', invitation: invitation('viewer', 'c', 'i1'), by: 'admin' })
       .yields();
+    given({ type: 'MemberInvited', data: again }, joined)
+      .when({ type: 'invite', invitation: invitation('viewer', 'c', 'i1'), by: 'admin' })
+      .yields();
   });
 
   it('is refused to a member, and can’t be used when it has expired or the member was removed', () => {
-    given(invited('member'), joined).when(invite('member', 'admin')).refuses('conflict');
+    const another = { type: 'invite', invitation: invitation('member', 'b'), by: 'admin' } as const;
+    given(invited('member'), joined).when(another).refuses('conflict');
     given(invited('member')).when({ type: 'join', at: '2026-01-08T00:00:00.000Z' }).refuses('api_key_expired');
     given(invited('member'), removed).when(join).refuses('invalid_api_key');
     given().when(join).refuses('not_found');

@@ -54,17 +54,17 @@ export const memberDecider: Decider<MemberCommand, MemberState, MemberEvent> = {
 };
 
 function invite(invitation: Invitation, by: Role, state: MemberState): readonly MemberEvent[] {
+  const { invitationDigest, idempotency } = invitation;
+  if (state.invitation?.invitationDigest === invitationDigest) return [];
+  // The same request again, maybe long after: whoever was invited by it may be a member by now.
+  if (idempotency !== null && state.invitation?.idempotency === idempotency) return [];
   switch (state.status) {
     case 'none':
       requireOwner(by, [invitation.role]);
       return [{ type: 'MemberInvited', data: invitation }];
-    case 'invited': {
-      const { invitationDigest, idempotency } = invitation;
-      if (state.invitation?.invitationDigest === invitationDigest) return [];
-      if (idempotency !== null && state.invitation?.idempotency === idempotency) return [];
+    case 'invited':
       requireOwner(by, [invitation.role, state.role]);
       return [{ type: 'MemberInvitationRenewed', data: invitation }];
-    }
     default:
       throw new Rejected('conflict', 'This person is a member already.', { param: 'email' });
   }

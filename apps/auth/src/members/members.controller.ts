@@ -41,8 +41,8 @@ export class MembersController {
     const request = parse(inviteSchema, body);
     const idempotency = parse(idempotencyKeySchema, header, 'header');
     const invited = await this.members.invite(actor, requireOrganization(actor), request, idempotency);
-    const { memberId: id, role } = invited;
-    return ok({ id, email: request.email, role, status: 'invited', invitation: invitationOnce(invited) });
+    const { memberId: id, role, status } = invited;
+    return ok({ id, email: request.email, role, status, invitation: invitationOnce(invited) });
   }
 
   @Put(':id')

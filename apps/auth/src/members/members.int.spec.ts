@@ -79,11 +79,15 @@ describe('POST /api/members', () => {
   it('is the same invitation for the same Idempotency-Key, and does not say its token again', async () => {
     const id = await app.organization();
     const options = { as: manager(id), body: { email: email('eve'), role: 'viewer' }, key: 'k1' };
-    const first = await app.call<{ id: string }>('POST', '/api/members', options);
+    const first = await app.call<{ id: string; invitation: { token: string } }>('POST', '/api/members', options);
     const again = await app.call<{ id: string; invitation: object }>('POST', '/api/members', options);
     expect(again.status).toBe(201);
     expect(again.body.data.id).toBe(first.body.data.id);
     expect(again.body.data.invitation).toEqual({ token: null, secretReturned: false, expiresAt: expect.any(String) });
+    const { token } = first.body.data.invitation;
+    await app.call('POST', '/api/auth/accept', { body: { token, password: PASSWORD } });
+    const later = await app.call<{ status: string }>('POST', '/api/members', options);
+    expect([later.status, later.body.data.status]).toEqual([201, 'active']);
     const other = { ...options, body: { ...options.body, role: 'admin' } };
     expect(statusAndCode(await app.call('POST', '/api/members', other))).toEqual([409, 'conflict']);
   });

@@ -36,6 +36,8 @@ const DAY_MS = 86_400_000;
 export interface Invited {
   readonly memberId: string;
   readonly role: Role;
+  /** `active` when an earlier request with this Idempotency-Key invited somebody who has joined since. */
+  readonly status: MemberState['status'];
   readonly expiresAt: string;
   /** The invitation's token, once; undefined when an earlier request with this Idempotency-Key was answered with it. */
   readonly token: string | undefined;
@@ -101,6 +103,7 @@ export class MembersService {
       return {
         memberId,
         role: state.role,
+        status: state.status,
         expiresAt: state.invitation!.expiresAt,
         token: repeated ? undefined : token,
       };
