@@ -96,7 +96,9 @@ async function unmutated({ say, stopping }: Run, { revokes, scenarios, random }:
     const { calls, counts } = checker;
     const calmMs = latency(calm.times);
     const faultsMs = latency(faults.times);
-    const confirmed = calm.times.length + faults.times.length + faults.hinderedTimes.length;
+    const confirmed = [calm, faults]
+      .map(({ times, hinderedTimes, confirmedLater }) => times.length + hinderedTimes.length + confirmedLater)
+      .reduce((sum, one) => sum + one, 0);
     return {
       figures: {
         revokes: calm.revokes + faults.revokes,
@@ -105,11 +107,13 @@ async function unmutated({ say, stopping }: Run, { revokes, scenarios, random }:
         calls: calls.begun,
         answered: { accepted: calls.accepted, refused: calls.refused, unavailable: calls.unavailable },
         violations: counts,
+        streamedUnasked: checker.streamedUnasked,
         calm: { deleteMs: calmMs, pending: calm.pending, loadAverage: Number(load.toFixed(1)) },
         faults: {
           deleteMs: faultsMs,
           hinderedDeleteMs: latency(faults.hinderedTimes),
           pending: faults.pending,
+          confirmedLater: faults.confirmedLater,
           notAnswered: faults.failed,
           injected: faults.faults,
         },

@@ -1,16 +1,10 @@
 import type { Call } from './client.ts';
-import type { Victim } from './checker.ts';
+import { Victim, type Made } from './checker.ts';
 import type { Desk } from './desk.ts';
 
 const MANY = 1_000_000;
 /** Tokens of a stream in flight: longer than anybody waits for its end. */
 const STREAM_TOKENS = 1_500;
-
-/** A credential in the making. */
-export interface Made {
-  readonly id: string;
-  readonly secrets: readonly string[];
-}
 
 /** One sort of credential, how it is used, and what ends it. */
 export interface Kind {
@@ -23,7 +17,10 @@ export interface Kind {
   readonly what: 'call' | 'stream';
   make(desk: Desk): Promise<Made>;
   call(victim: Victim, secret: string): Call;
-  revoke(victim: Victim, desk: Desk): Call;
+  /** @param attempt from 0; a repetition has to be possible after the first one has ended what it was sent with */
+  revoke(victim: Victim, desk: Desk, attempt: number): Call;
+  /** Tells whether a pending revoke is in force by now. */
+  status?(victim: Victim, desk: Desk): Call;
 }
 
 interface KeyMade {
@@ -34,9 +31,10 @@ interface KeyMade {
 let named = 0;
 
 async function creditKey(desk: Desk): Promise<Made> {
-  const body = { name: `victim ${++named}`, rpm: MANY };
+  const name = `victim-${++named}`;
+  const body = { name, rpm: MANY, tags: [name] };
   const { id, apiKey } = await desk.must<KeyMade>('POST', '/api/keys/credit', body);
-  return { id, secrets: [apiKey] };
+  return { id, secrets: [apiKey], tag: name };
 }
 
 export const completion = (victim: Victim, secret: string, tokens: number, stream: boolean): Call => ({
@@ -59,8 +57,19 @@ const deleteKey = ({ id }: Victim, desk: Desk): Call => ({
   secret: desk.managementKey,
 });
 
+const status = ({ id }: Victim, desk: Desk): Call => ({
+  method: 'GET',
+  path: `/api/keys/${id}`,
+  secret: desk.managementKey,
+});
+const removeMember = ({ id }: Victim, desk: Desk): Call => ({
+  method: 'DELETE',
+  path: `/api/members/${id}`,
+  secret: desk.managementKey,
+});
+
 export const KINDS: readonly Kind[] = [
-  { name: 'short', share: 20, what: 'call', make: creditKey, call: short, revoke: deleteKey },
+  { name: 'short', share: 20, what: 'call', make: creditKey, call: short, revoke: deleteKey, status },
   {
     name: 'models',
     share: 8,
@@ -68,6 +77,7 @@ export const KINDS: readonly Kind[] = [
     make: creditKey,
     call: (_victim, secret) => ({ method: 'GET', path: '/v1/models', secret }),
     revoke: deleteKey,
+    status,
   },
   {
     name: 'stream',
@@ -76,8 +86,9 @@ export const KINDS: readonly Kind[] = [
     make: creditKey,
     call: (victim, secret) => completion(victim, secret, STREAM_TOKENS, true),
     revoke: deleteKey,
+    status,
   },
-  { name: 'cold', share: 16, cold: true, what: 'call', make: creditKey, call: short, revoke: deleteKey },
+  { name: 'cold', share: 16, cold: true, what: 'call', make: creditKey, call: short, revoke: deleteKey, status },
   {
     name: 'management',
     share: 12,
@@ -101,6 +112,7 @@ export const KINDS: readonly Kind[] = [
     },
     call: short,
     revoke: deleteKey,
+    status,
   },
   {
     name: 'deactivated',
@@ -114,6 +126,34 @@ export const KINDS: readonly Kind[] = [
       secret: desk.managementKey,
       body: { isActive: false },
     }),
+    status,
+  },
+  {
+    name: 'rotated',
+    share: 5,
+    what: 'call',
+    make: creditKey,
+    call: short,
+    revoke: ({ id }, desk) => ({
+      method: 'POST',
+      path: `/api/keys/${id}/rotate`,
+      secret: desk.managementKey,
+      body: { graceSeconds: 0 },
+    }),
+    status,
+  },
+  {
+    name: 'tagged',
+    share: 5,
+    what: 'call',
+    make: creditKey,
+    call: short,
+    revoke: ({ mark }, desk) => ({
+      method: 'POST',
+      path: '/api/keys/revoke',
+      secret: desk.managementKey,
+      body: { tag: mark },
+    }),
   },
   {
     name: 'session',
@@ -121,7 +161,18 @@ export const KINDS: readonly Kind[] = [
     what: 'call',
     make: session,
     call: (_victim, secret) => ({ method: 'GET', path: '/api/keys?limit=1', secret }),
-    revoke: ({ id }, desk) => ({ method: 'DELETE', path: `/api/members/${id}`, secret: desk.managementKey }),
+    revoke: removeMember,
+  },
+  {
+    name: 'logout',
+    share: 4,
+    what: 'call',
+    make: session,
+    call: (_victim, secret) => ({ method: 'GET', path: '/api/keys?limit=1', secret }),
+    revoke: (victim, desk, attempt) =>
+      attempt > 0
+        ? removeMember(victim, desk)
+        : { method: 'POST', path: '/api/auth/logout', secret: victim.secrets[0]! },
   },
   {
     name: 'suspended',
@@ -167,9 +218,9 @@ export async function presentKinds(desk: Desk): Promise<{ present: Kind[]; absen
   const absent: Record<string, string> = {};
   for (const kind of KINDS) {
     try {
-      const { id } = await kind.make(desk);
+      const victim = new Victim(kind.name, 0, await kind.make(desk));
       // For the kinds that differ in their end: is that there?
-      const end = kind.revoke({ id } as Victim, desk);
+      const end = kind.revoke(victim, desk, 0);
       const answer = await desk.once(end);
       if (answer === undefined || answer.status >= 300)
         throw new Error(`${end.method}: ${answer?.status} ${answer?.text}`);

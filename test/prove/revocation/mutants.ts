@@ -224,6 +224,19 @@ export const MUTANTS: readonly Mutant[] = [
     first: ['auth-without-broker'],
   },
   {
+    name: 'pending-settled-unseen',
+    rule: 6,
+    without: 'what is pending is in force when the procedure has come to its end',
+    patches: [
+      patch(
+        'apps/auth/dist/gateways/pending.worker.js',
+        'const confirmed = await this.inForce.attempt(',
+        'const confirmed = { confirmed: 0, of: 0 };\n        void this.inForce.attempt(',
+      ),
+    ],
+    first: ['auth-without-broker'],
+  },
+  {
     name: 'streams-not-asked-again',
     rule: 7,
     without: 'a gateway that lost the feed asks again for its open streams',

@@ -15,6 +15,8 @@ const FAULTY: Pace = { beforeMs: 300, duringMs: 120, afterMs: [0, 0, 20, 100, 40
 const CALM_AT_ONCE = 4;
 const FAULTY_AT_ONCE = 12;
 const WARM_MS = 700;
+/** L, in which a gateway asks once, and the deadline of a look-up. */
+const ASKED_MS = 4_000;
 
 export interface PhaseFigures {
   readonly revokes: number;
@@ -22,7 +24,8 @@ export interface PhaseFigures {
   readonly times: readonly number[];
   readonly hinderedTimes: readonly number[];
   readonly pending: number;
-  readonly failed: number;
+  readonly confirmedLater: number;
+  readonly failed: Readonly<Record<string, number>>;
   readonly unconfirmed: number;
   readonly kinds: Readonly<Record<string, number>>;
   readonly faults: Readonly<Record<string, number>>;
@@ -53,13 +56,12 @@ export async function runPhase(cluster: Cluster, checker: Checker, options: Phas
 
   const one = async (chance: Random): Promise<void> => {
     const kind = chooseKind(kinds, chance);
-    const { id, secrets } = await kind.make(desk);
-    const victim = checker.add(kind.name, id, secrets);
+    const victim = checker.add(kind.name, await kind.make(desk));
     const its = new Users(cluster, victim, kind, checker, chance, faults ? FAULTY : CALM);
     users.push(its);
     await sleep(chance.between(0.4, 1.3) * WARM_MS);
     its.revoking = true;
-    await revoker.revoke(victim, kind);
+    await revoker.revoke(victim, kind, chance);
     if (victim.deadAt === undefined) its.abandon();
     made[kind.name] = (made[kind.name] ?? 0) + 1;
     progress?.set(++done, `${checker.calls.begun} calls, ${checker.found} violations`);
@@ -71,20 +73,24 @@ export async function runPhase(cluster: Cluster, checker: Checker, options: Phas
     }
   };
   faults?.start();
+  if (faults)
+    checker.couldAsk = (gateway) => !faults.hindered(['auth', gateway.links.auth.name], performance.now() - ASKED_MS);
   try {
     const slots = Math.min(revokes, faults ? FAULTY_AT_ONCE : CALM_AT_ONCE);
     await Promise.all(Array.from({ length: slots }, (_, i) => slot(random.fork(`slot ${i}`))));
   } finally {
     await faults?.stop();
+    checker.couldAsk = () => true;
     await Promise.all(users.map((its) => its.finished()));
     progress?.end();
   }
-  const { times, hinderedTimes, pending, failed, unconfirmed } = revoker;
+  const { times, hinderedTimes, pending, confirmedLater, failed, unconfirmed } = revoker;
   return {
     revokes: done,
     times,
     hinderedTimes,
     pending,
+    confirmedLater,
     failed,
     unconfirmed,
     kinds: made,

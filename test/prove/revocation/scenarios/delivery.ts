@@ -90,6 +90,30 @@ export const DELIVERY: readonly Scenario[] = [
     },
   },
   {
+    name: 'cut-off-stream',
+    about:
+      'a gateway hears of nothing and can ask nobody: its stream may go on, and no request is accepted; then it ends',
+    async play(stage) {
+      const { c, checker } = stage;
+      const [streaming, short] = [await stage.subject('stream'), await stage.subject('short')];
+      await stage.warm(short, c);
+      void stage.call(streaming, c);
+      await sleep(500);
+      stage.deafen(c);
+      c.links.auth.hold();
+      checker.couldAsk = (gateway) => gateway !== c;
+      const stop = stage.hammer(short, c);
+      await Promise.all([stage.revokeUnheardBy(streaming), stage.revokeUnheardBy(short)]);
+      await sleep(1_000);
+      c.links.auth.heal();
+      // A look-up that was lost takes its whole deadline, and the next question comes L after it began.
+      await sleep(4_500);
+      checker.couldAsk = () => true;
+      await sleep(1_000);
+      await stop();
+    },
+  },
+  {
     name: 'stopped-stream',
     about: 'a gateway is stopped in the middle of a stream and wakes with more of it in its sockets',
     async play(stage) {
@@ -178,13 +202,14 @@ async function newcomer({ desk, checker }: Stage): Promise<Subject> {
   };
   await eventually(async () => ((await desk.once(credit))?.status ?? 500) < 300);
   const key = await desk.must<{ id: string; apiKey: string }>('POST', '/api/keys/credit', { name: 'newcomer' }, owner);
+  const made = { id: key.id, secrets: [key.apiKey] };
   const kind: Kind = {
     name: 'newcomer',
     share: 0,
     what: 'call',
-    make: async () => ({ id: key.id, secrets: [key.apiKey] }),
+    make: async () => made,
     call: (victim, secret) => completion(victim, secret, 1, false),
     revoke: (victim) => ({ method: 'DELETE', path: `/api/keys/${victim.id}`, secret: owner }),
   };
-  return { victim: checker.add('newcomer', key.id, [key.apiKey]), kind };
+  return { victim: checker.add('newcomer', made), kind };
 }

@@ -17,7 +17,12 @@ export const PROCEDURE: readonly Scenario[] = [
       if (first.said !== 'pending') stage.problem(`the first revoke says ${first.said}`);
       const second = await stage.revoke(subject);
       if (second.said !== 'pending') stage.problem(`its repetition says ${second.said}`);
-      await sleep(500);
+      // Whoever goes on with it in the background does not know more.
+      for (let times = 0; times < 12; times++) {
+        const said = await stage.status(subject);
+        if (said === 'in force') stage.problem('it is said to be in force');
+        await sleep(250);
+      }
       cluster.heal();
       await stage.revokeUntilInForce(subject);
       await sleep(500);

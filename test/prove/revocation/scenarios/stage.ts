@@ -33,10 +33,12 @@ export class Stage {
   readonly a: Gateway;
   readonly c: Gateway;
   private readonly revoker: Revoker;
+  private readonly random: Random;
 
   constructor(cluster: Cluster, checker: Checker, random: Random) {
     this.cluster = cluster;
     this.checker = checker;
+    this.random = random;
     this.a = cluster.gateways[0]!;
     this.c = cluster.gateways.at(-1)!;
     this.desk = new Desk(cluster, random, (gateway) => gateway === this.c);
@@ -50,8 +52,7 @@ export class Stage {
 
   async subject(name: string): Promise<Subject> {
     const kind = KINDS.find((one) => one.name === name)!;
-    const { id, secrets } = await kind.make(this.desk);
-    return { victim: this.checker.add(name, id, secrets), kind };
+    return { victim: this.checker.add(name, await kind.make(this.desk)), kind };
   }
 
   /** One call, watched by the checker. */
@@ -85,12 +86,17 @@ export class Stage {
   /** One revoke by `a`. */
   async revoke({ victim, kind }: Subject): Promise<{ said: Answer; ms: number }> {
     const from = performance.now();
-    const said = await this.revoker.once(victim, kind, this.a);
+    const said = await this.revoker.once(victim, kind, 0, this.a);
     return { said, ms: performance.now() - from };
   }
 
+  /** Asks once whether a pending revoke is in force by now. */
+  async status({ victim, kind }: Subject): Promise<Answer> {
+    return this.revoker.ask(victim, kind, this.a);
+  }
+
   async revokeUntilInForce({ victim, kind }: Subject): Promise<void> {
-    if (victim.deadAt === undefined) await this.revoker.revoke(victim, kind);
+    if (victim.deadAt === undefined) await this.revoker.revoke(victim, kind, this.random);
   }
 
   /** A revoke that can't be confirmed by `c`: in force after L + margin and not sooner, or pending. */
