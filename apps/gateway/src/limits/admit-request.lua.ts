@@ -82,7 +82,7 @@ if tpm >= 0 and used + tokens > tpm then
   for _, entry in ipairs(parts) do
     left = left - entry[2]
     if left + tokens <= tpm then
-      freed = math.min(freed, math.ceil(((entry[1] + 1) * size + window - now) / 1000))
+      freed = math.ceil(((entry[1] + 1) * size + window - now) / 1000)
       break
     end
   end
