@@ -41,12 +41,13 @@ export const STREAMS: readonly StreamDefinition[] = [
   facts('billing'),
   facts('metering'),
   {
+    // Every message, not the last per key: a barrier proves that all before it were seen, and one that was replaced by
+    // a message behind the barrier never is. A lease lives for seconds, so that minutes of them are far more than enough.
     name: KEYFEED,
     subjects: ['keyfeed.>'],
-    maxAge: DAY,
+    maxAge: 600 * SECOND,
     maxBytes: GIB / 4,
     discard: 'old',
-    maxMessagesPerSubject: 1,
     duplicateWindow: 120 * SECOND,
   },
   {

@@ -35,15 +35,6 @@ describe('what a stream keeps', () => {
     expect(second.sequence).toBeGreaterThan(first.sequence);
   });
 
-  it('is removed for one subject, and the others stay', async () => {
-    await messaging.publish(subject('b'), 'x', { id: randomUUID() });
-    const stays = await messaging.publish(subject('c'), 'x', { id: randomUUID() });
-    await messaging.purgeSubject(KEPT.name, subject('b'));
-    await messaging.purgeSubject(KEPT.name, subject('b'));
-    expect(await messaging.lastSequence(KEPT.name, subject('b'))).toBeUndefined();
-    expect(await messaging.lastSequence(KEPT.name, subject('c'))).toBe(stays.sequence);
-  });
-
   it('is not taken for nothing when nobody can say', async () => {
     await expect(messaging.lastSequence(`${KEPT.name}_gone`, subject('a'))).rejects.toThrow('stream not found');
     const unconnected = connect({ url: 'nats://127.0.0.1:1', name: 'test' });

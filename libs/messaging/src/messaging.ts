@@ -189,11 +189,6 @@ export class Messaging implements Link {
     return message?.seq;
   }
 
-  /** Removes what a stream keeps on one subject. @throws as `lastSequence` */
-  async purgeSubject(stream: string, subject: string): Promise<void> {
-    await (await this.manager()).streams.purge(stream, { filter: subject });
-  }
-
   /** Follows a stream in order, in this process only, and says when it may have missed something. */
   orderedConsumer(stream: string, options: OrderedConsumerOptions): OrderedConsumer {
     const consumer = new OrderedConsumer(this, stream, options, () => this.#ordered.delete(consumer));

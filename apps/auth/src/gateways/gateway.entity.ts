@@ -14,8 +14,6 @@ export const GatewayRow = defineEntity({
     retiringAt: p.datetime().nullable(),
     /** From here on no revoke counts it. */
     retiredAt: p.datetime().nullable(),
-    /** When its messages were removed from the key feed. */
-    forgottenAt: p.datetime().nullable(),
   },
 });
 export type Gateway = InferEntity<typeof GatewayRow>;

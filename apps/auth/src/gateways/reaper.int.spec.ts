@@ -102,31 +102,6 @@ describe('a gateway that died', () => {
     await lookUntil(boot, 'retired');
     expect(performance.now() - from).toBeGreaterThanOrEqual(TIMES.silentMs + TIMES.evidenceMs - 1);
   });
-
-  it('leaves nothing in the feed but what ages out, and others keep their barriers', async () => {
-    const [dead, alive] = [await gateway(), await gateway()];
-    await barrier(dead);
-    await lookOn(1_000, () => barrier(alive));
-    expect(await phaseOf(dead)).toBe('retired');
-    expect(await messaging.lastSequence(KEYFEED, keyfeedBarrierSubject(dead))).toBeUndefined();
-    expect(await messaging.lastSequence(KEYFEED, keyfeedBarrierSubject(alive))).toBeDefined();
-    expect((await rowOf(dead)).forgottenAt).toBeInstanceOf(Date);
-  });
-
-  it('is retired although the broker does not let its barrier be removed', async () => {
-    const feed = {
-      lastSequence: messaging.lastSequence.bind(messaging),
-      publish: messaging.publish.bind(messaging),
-      purgeSubject: async () => Promise.reject(new Error('permissions violation')),
-    };
-    register.clear();
-    reaper = new GatewayReaper(orm.em, feed, systemClock, TIMES);
-    const boot = await gateway();
-    await barrier(boot);
-    await lookUntil(boot, 'retired');
-    await reaper.reap();
-    expect((await rowOf(boot)).forgottenAt).toBeNull();
-  });
 });
 
 describe('a gateway that lives', () => {
@@ -168,7 +143,6 @@ describe('a gateway that lives', () => {
         return lookUp(boot).then(() => undefined);
       },
       publish: messaging.publish.bind(messaging),
-      purgeSubject: messaging.purgeSubject.bind(messaging),
     };
     register.clear();
     reaper = new GatewayReaper(orm.em, feed, systemClock, TIMES);
@@ -186,7 +160,6 @@ describe('a gateway that lives', () => {
         return messaging.lastSequence(stream, subject);
       },
       publish: messaging.publish.bind(messaging),
-      purgeSubject: messaging.purgeSubject.bind(messaging),
     };
     register.clear();
     reaper = new GatewayReaper(orm.em, feed, systemClock, TIMES);

@@ -1,4 +1,4 @@
-import { KEYFEED, keyfeedBarrierSubject, keyfeedKeySubject, STREAMS } from '@sluice/contracts/subjects';
+import { KEYFEED, keyfeedBarrierSubject, keyfeedKeySubject } from '@sluice/contracts/subjects';
 import { EVIDENCE_MARGIN_MS, EVIDENCE_MS, type Invalidation } from '@sluice/contracts/auth';
 import type { EntityManager } from '@mikro-orm/postgresql';
 import { Injectable } from '@nestjs/common';
@@ -8,11 +8,6 @@ import type { Clock } from '@sluice/primitives/clock';
 import { systemId } from '@sluice/primitives/id';
 import { gauge, loggerFor } from '@sluice/service-kit';
 import { GatewayRow, type Gateway } from './gateway.entity.js';
-
-const FORGET_AT_ONCE = 100;
-const FORGET_PAUSE_MS = 60_000;
-/** Older than anything in the feed. */
-const FEED_AGE_MS = STREAMS.find(({ name }) => name === KEYFEED)!.maxAge;
 
 export interface ReaperTimes {
   readonly everyMs: number;
@@ -56,13 +51,12 @@ export class GatewayReaper implements OnModuleInit, OnApplicationShutdown {
   private readonly log = loggerFor('gateway-reaper');
   private readonly seen = new Map<string, Seen>();
   private lookedAt = -Infinity;
-  private forgetAgainAt = -Infinity;
   private timer: NodeJS.Timeout | undefined;
   private running: Promise<void> | undefined;
 
   constructor(
     private readonly em: EntityManager,
-    private readonly feed: Pick<Messaging, 'lastSequence' | 'publish' | 'purgeSubject'>,
+    private readonly feed: Pick<Messaging, 'lastSequence' | 'publish'>,
     private readonly clock: Clock,
     private readonly times: ReaperTimes = TIMES,
   ) {
@@ -101,7 +95,6 @@ export class GatewayReaper implements OnModuleInit, OnApplicationShutdown {
       this.seen.clear();
       throw error;
     }
-    await this.forget();
   }
 
   private async look(gateway: Gateway): Promise<void> {
@@ -141,33 +134,5 @@ export class GatewayReaper implements OnModuleInit, OnApplicationShutdown {
     await this.em.fork().nativeUpdate(GatewayRow, retiring, { retiredAt: new Date(this.clock.now()) });
     this.seen.delete(boot);
     this.log.info({ boot }, 'retired a silent gateway');
-  }
-
-  /**
-   * The barriers of who is retired are removed from the feed. What can't be, or comes later, goes with the feed's age: a
-   * day, with at most one message per boot id.
-   */
-  private async forget(): Promise<void> {
-    const now = this.clock.monotonic();
-    if (now < this.forgetAgainAt) return;
-    const em = this.em.fork();
-    const sinceThen = new Date(this.clock.now() - FEED_AGE_MS);
-    const gone = await em.find(
-      GatewayRow,
-      { retiredAt: { $gt: sinceThen }, forgottenAt: null },
-      { limit: FORGET_AT_ONCE, orderBy: { retiredAt: 'asc' } },
-    );
-    try {
-      for (const { boot } of gone) {
-        await this.feed.purgeSubject(KEYFEED, keyfeedBarrierSubject(boot));
-        await em.nativeUpdate(GatewayRow, { boot }, { forgottenAt: new Date(this.clock.now()) });
-      }
-    } catch (err) {
-      this.forgetAgainAt = now + FORGET_PAUSE_MS;
-      this.log.warn(
-        { err },
-        'barriers of retired gateways stay in the feed for now, at the longest until they age out',
-      );
-    }
   }
 }

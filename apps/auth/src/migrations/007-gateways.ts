@@ -3,15 +3,7 @@ import { Migration } from '@mikro-orm/migrations';
 /** Two-phase retirement of gateways, revocations that are pending, and who runs the canary. */
 export class Gateways extends Migration {
   override async up(): Promise<void> {
-    this.addSql(`
-      alter table gateways
-        add column retiring_at timestamptz,
-        add column forgotten_at timestamptz`);
-    // Retired, and still with a message in the key feed.
-    this.addSql(`
-      create index gateways_to_forget on gateways (retired_at) where retired_at is not null and forgotten_at is null`);
-    // Gateways of before are not looked after any more: their messages have aged out.
-    this.addSql('update gateways set forgotten_at = retired_at where retired_at is not null');
+    this.addSql('alter table gateways add column retiring_at timestamptz');
     this.addSql(`
       create table pending_in_force (
         id text primary key, version integer not null, inflight text not null, since timestamptz not null,

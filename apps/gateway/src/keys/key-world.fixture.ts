@@ -101,7 +101,11 @@ export class KeyWorld {
         this.atWorld(happening.for, () => (this.asleep += happening.for));
         return;
       case 'clock-set':
+        // Set together with a sleep it can hide the sleep: that is not promised. A gateway looks every 50 ms.
+        if (this.now < this.stoppedUntil) return;
+        this.gateway.check();
         this.wallSet += happening.by;
+        this.gateway.check();
     }
   }
 
