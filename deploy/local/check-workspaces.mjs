@@ -35,9 +35,9 @@ function imports(paths) {
   const specifiers = paths.flatMap((path) =>
     [
       ...read(path).matchAll(
-        /(?:\bfrom|\bimport|\bimport\(|\brequire\(|require\.resolve\()\s*['"](@?[a-z][\w./-]*)['"]/g,
+        /(?:\bfrom\s+|\bimport\s+)['"](@?[a-z][\w./-]*)['"](?=;| with )|(?:\bimport\(|\brequire\(|require\.resolve\()\s*['"](@?[a-z][\w./-]*)['"]/g,
       ),
-    ].map(([, specifier]) => specifier),
+    ].map(([, named, called]) => named ?? called),
   );
   const names = specifiers.map((specifier) =>
     specifier

@@ -88,7 +88,8 @@ async function member(): Promise<{ id: string; token: string }> {
 
 /** New things of organization A, as far as a row names them. */
 async function things(row: Row): Promise<Things> {
-  const asked = `${row.operation} ${row.path} ${row.body ?? ''}`;
+  // The text of a function names the things it takes.
+  const asked = [row.operation, row.path, row.body].map(String).join(' ');
   const wants = (...names: string[]) => names.some((name) => asked.includes(name));
   const own = stack.demo.managementKey;
   const name = word();

@@ -49,8 +49,8 @@ export async function messages(stack: TestStack): Promise<Kept[]> {
         const message = await manager.streams.getMessage(config.name, { seq }).catch(() => null);
         if (!message) continue;
         const headers =
-          message.header === undefined ? '' : Array.from(message.header.keys(), (key) => message.header.get(key));
-        texts.push(`${message.subject} ${headers} ${message.string()}`);
+          message.header === undefined ? [] : Array.from(message.header.keys(), (key) => message.header.get(key));
+        texts.push(`${message.subject} ${headers.join(' ')} ${message.string()}`);
       }
       kept.push([`stream ${config.name}`, texts.join('\n')]);
     }
