@@ -17,6 +17,15 @@ const provider = {
   OIDC_REDIRECT_URL: 'https://console.example.com/signed-in',
 };
 
+describe('the prefixes of secrets', () => {
+  it('are the usual ones, or one’s own, by which the kinds can be told apart', () => {
+    const text = 'credit=a_,subscription=b_,management=c_,session=d_,operator=e_';
+    expect(authConfig(base).SECRET_PREFIXES.credit).toBe('sk_live_');
+    expect(authConfig({ ...base, SECRET_PREFIXES: text }).SECRET_PREFIXES.credit).toBe('a_');
+    expect(() => authConfig({ ...base, SECRET_PREFIXES: 'credit=a_' })).toThrow('SECRET_PREFIXES');
+  });
+});
+
 describe('the provider of sign-ins', () => {
   it('is none by default, also where its settings are there and empty', () => {
     expect(authConfig(base).oidc).toBeUndefined();

@@ -1,4 +1,4 @@
-import { baseConfig, ConfigError, defineConfig } from '@sluice/service-kit';
+import { baseConfig, ConfigError, defineConfig, secretPrefixes } from '@sluice/service-kit';
 import { z } from 'zod';
 
 const settings = defineConfig({
@@ -19,6 +19,8 @@ const settings = defineConfig({
   AUDIT_HEADS_FILE: z.string().min(1).optional(),
   /** Between two rounds of the canary, which shows that a revoke is in force when it says so; 0: none. */
   CANARY_SECONDS: z.coerce.number().int().min(0).max(3_600).default(10),
+  /** The same as the gateways'. */
+  SECRET_PREFIXES: secretPrefixes,
   /** How long a session lives, whatever is done with it. */
   SESSION_HOURS: z.coerce.number().int().min(1).max(720).default(12),
   /** A company's own provider of sign-ins (OpenID Connect): all four, or none. */

@@ -149,7 +149,7 @@ export class AuthModule {
           provide: KeysService,
           inject: [InForceService, BILLING],
           useFactory: (inForce: InForceService, billing: ServiceClient) =>
-            new KeysService(em, relay, inForce, billing, systemClock),
+            new KeysService(em, relay, inForce, billing, systemClock, config.SECRET_PREFIXES),
         },
         {
           provide: OrganizationsService,
@@ -179,14 +179,15 @@ export class AuthModule {
         {
           provide: Canary,
           inject: [InForceService],
-          useFactory: (inForce: InForceService) => new Canary(em, relay, inForce, systemClock, config.CANARY_SECONDS),
+          useFactory: (inForce: InForceService) =>
+            new Canary(em, relay, inForce, systemClock, config.CANARY_SECONDS, config.SECRET_PREFIXES),
         },
         Passwords,
         {
           provide: SessionsService,
           inject: [InForceService],
           useFactory: (inForce: InForceService) =>
-            new SessionsService(em, relay, inForce, systemClock, config.SESSION_HOURS),
+            new SessionsService(em, relay, inForce, systemClock, config.SESSION_HOURS, config.SECRET_PREFIXES),
         },
         {
           provide: SessionSweeper,

@@ -32,6 +32,7 @@ describe('the configuration of a gateway', () => {
 
   it('takes prefixes of one’s own, and refuses those by which nobody can tell the kinds apart', () => {
     const text = 'credit=a_,subscription=b_,management=c_,session=d_,operator=e_';
+    expect(gatewayConfig({ ...needed, SECRET_PREFIXES: '' }).SECRET_PREFIXES.session).toBe('st_');
     expect(gatewayConfig({ ...needed, SECRET_PREFIXES: text }).SECRET_PREFIXES.session).toBe('d_');
     expect(() => gatewayConfig({ ...needed, SECRET_PREFIXES: text.replace('b_', 'a_x') })).toThrow('SECRET_PREFIXES');
   });

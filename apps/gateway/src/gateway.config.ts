@@ -1,20 +1,6 @@
-import { DEFAULT_PREFIXES, parsePrefixes, type SecretPrefixes } from '@sluice/primitives/secret';
-import { baseConfig, defineConfig } from '@sluice/service-kit';
+import { baseConfig, defineConfig, secretPrefixes } from '@sluice/service-kit';
 import { z } from 'zod';
 import { parseBlock } from './keys/address-blocks.js';
-
-/** Whole prefix strings of secrets; auth has the same setting, and both must be given the same. */
-const secretPrefixes = z
-  .string()
-  .transform((text, context): SecretPrefixes => {
-    try {
-      return parsePrefixes(text);
-    } catch (error) {
-      context.addIssue({ code: 'custom', message: (error as Error).message });
-      return z.NEVER;
-    }
-  })
-  .default(DEFAULT_PREFIXES);
 
 export const gatewayConfig = defineConfig({
   ...baseConfig,
@@ -34,6 +20,7 @@ export const gatewayConfig = defineConfig({
     .min(4_096)
     .default(16 * 1024 * 1024),
   KEY_CACHE: z.coerce.number().int().min(1).default(1_000_000),
+  /** The same as auth's. */
   SECRET_PREFIXES: secretPrefixes,
   /** Proxies before the gateways, as addresses and CIDR blocks separated by commas: what they forward for is the client. */
   TRUSTED_PROXIES: z

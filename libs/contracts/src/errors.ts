@@ -45,7 +45,12 @@ export const ERRORS = {
     'The API key is missing, unknown or no longer valid.',
     'Check the key; create one with POST /api/keys/credit.',
   ),
-  api_key_expired: entry(401, 'authentication_error', 'The API key has expired.', 'Create or rotate the key.'),
+  api_key_expired: entry(
+    401,
+    'authentication_error',
+    'The API key has expired.',
+    'Create a new key; one that expired does not come back.',
+  ),
   insufficient_credit: entry(
     402,
     'billing_error',

@@ -1,3 +1,4 @@
+import { DEFAULT_PREFIXES, parsePrefixes, type SecretPrefixes } from '@sluice/primitives/secret';
 import { z } from 'zod';
 
 /** What every service's configuration has; spread it into the service's own schema. */
@@ -29,6 +30,20 @@ export function json<T extends z.ZodType>(schema: T) {
     })
     .pipe(schema);
 }
+
+/** Whole prefix strings of secrets, of a service that makes or reads them; none or empty: the usual ones. */
+export const secretPrefixes = z
+  .string()
+  .default('')
+  .transform((text, context): SecretPrefixes => {
+    if (text === '') return DEFAULT_PREFIXES;
+    try {
+      return parsePrefixes(text);
+    } catch (error) {
+      context.addIssue({ code: 'custom', message: (error as Error).message });
+      return z.NEVER;
+    }
+  });
 
 export class ConfigError extends Error {
   override readonly name = 'ConfigError';

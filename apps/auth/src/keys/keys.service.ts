@@ -9,7 +9,13 @@ import type { EventMetadata } from '@sluice/event-sourcing';
 import type { OutboxRelay } from '@sluice/event-store';
 import { rfc3339, type Clock } from '@sluice/primitives/clock';
 import { systemId } from '@sluice/primitives/id';
-import { DEFAULT_PREFIXES, formatSecret, shownPrefix } from '@sluice/primitives/secret';
+import {
+  DEFAULT_PREFIXES,
+  formatSecret,
+  parseSecret,
+  shownPrefix,
+  type SecretPrefixes,
+} from '@sluice/primitives/secret';
 import type { ServiceClient } from '@sluice/service-kit';
 import type { InForceService, Reached } from '../gateways/in-force.service.js';
 import { metadataOf } from '../metadata.js';
@@ -67,6 +73,7 @@ export class KeysService {
     inForce: InForceService,
     private readonly billing: ServiceClient,
     private readonly clock: Clock,
+    private readonly prefixes: SecretPrefixes = DEFAULT_PREFIXES,
   ) {
     this.commands = new KeyCommands(em, relay, inForce, clock);
   }
@@ -121,11 +128,16 @@ export class KeysService {
       ...operatorKey('operator'),
       keyId,
       digest,
-      keyPrefix: DEFAULT_PREFIXES.operator,
+      keyPrefix: this.prefixes.operator,
       createdBy: null,
       issuedAt,
     };
     await this.commands.run(keyId, { type: 'issue', key }, { actor: 'system:bootstrap', correlationId: keyId });
+  }
+
+  /** Has a text the form of one of this platform's secrets? */
+  isSecret(text: string): boolean {
+    return parseSecret(text, this.prefixes) !== undefined;
   }
 
   /** Those that are not deleted. */
@@ -184,7 +196,7 @@ export class KeysService {
     { ifMatch }: Pick<WriteOptions, 'ifMatch'> = {},
   ): Promise<IssuedSecret & { reached: Reached }> {
     const startedAt = this.clock.monotonic();
-    const { secret, digest, keyPrefix } = newSecret(key.kind);
+    const { secret, digest, keyPrefix } = newSecret(this.prefixes[key.kind]);
     const rotationId =
       idempotencyKey === undefined ? systemId() : stableId(`rotate:${key.keyId}:${maker(actor)}:${idempotencyKey}`);
     const committed = await this.commands.run(
@@ -267,7 +279,7 @@ export class KeysService {
   }
 
   private async issue(actor: Actor, keyId: string, settings: NewKey, madeName = false): Promise<IssuedSecret> {
-    const { secret, digest, keyPrefix } = newSecret(settings.kind);
+    const { secret, digest, keyPrefix } = newSecret(this.prefixes[settings.kind]);
     const createdBy = { memberId: actor.memberId, keyId: actor.kind === 'session' ? null : actor.keyId };
     const key: IssuedKey = { ...settings, keyId, digest, keyPrefix, createdBy, issuedAt: this.now() };
     const { state, events } = await this.commands.run(keyId, { type: 'issue', key }, metadataOf(actor));
@@ -320,8 +332,7 @@ const by = (actor: By): EventMetadata =>
 /** Whose Idempotency-Keys these are: of a member whatever session it comes by. */
 const maker = ({ memberId, keyId }: Actor): string => memberId ?? keyId;
 
-function newSecret(kind: KeyKind): { secret: string; digest: string; keyPrefix: string } {
-  const prefix = DEFAULT_PREFIXES[kind];
+function newSecret(prefix: string): { secret: string; digest: string; keyPrefix: string } {
   const secret = formatSecret(prefix, randomBytes(32));
   const digest = createHash('sha256').update(secret).digest('base64url');
   return { secret, digest, keyPrefix: shownPrefix(secret, prefix) };

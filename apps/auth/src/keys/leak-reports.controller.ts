@@ -4,7 +4,6 @@ import { Body, Controller, HttpCode, Post, Res } from '@nestjs/common';
 import type { Actor } from '@sluice/contracts/actor';
 import { Rejected } from '@sluice/contracts/errors';
 import { systemClock } from '@sluice/primitives/clock';
-import { parseSecret } from '@sluice/primitives/secret';
 import { AllowServices, ManagementActor, parse } from '@sluice/service-kit';
 import type { FastifyReply } from 'fastify';
 import { z } from 'zod';
@@ -33,7 +32,7 @@ export class LeakReportsController {
   @HttpCode(200)
   async report(@ManagementActor() actor: Actor, @Body() body: unknown, @Res() reply: FastifyReply) {
     const { secret } = parse(reportSchema, body);
-    if (parseSecret(secret) === undefined) {
+    if (!this.keys.isSecret(secret)) {
       throw new Rejected('invalid_request', 'secret: is not a secret of this platform.', { param: 'secret' });
     }
     const now = systemClock.now();

@@ -8,7 +8,7 @@ import type { EventMetadata } from '@sluice/event-sourcing';
 import { EventStore, type OutboxMessage, type OutboxRelay } from '@sluice/event-store';
 import { rfc3339, type Clock } from '@sluice/primitives/clock';
 import { systemId } from '@sluice/primitives/id';
-import { DEFAULT_PREFIXES, formatSecret } from '@sluice/primitives/secret';
+import { DEFAULT_PREFIXES, formatSecret, type SecretPrefixes } from '@sluice/primitives/secret';
 import { auditTrail } from '../audit/audit-trail.store.js';
 import type { InForceService, Reached } from '../gateways/in-force.service.js';
 import { lockMember } from '../members/members.store.js';
@@ -56,6 +56,7 @@ export class SessionsService {
     private readonly inForce: InForceService,
     private readonly clock: Clock,
     private readonly hours: number,
+    private readonly prefixes: SecretPrefixes = DEFAULT_PREFIXES,
   ) {
     this.store = new EventStore({
       em,
@@ -86,7 +87,7 @@ export class SessionsService {
     const oldest = live.slice(0, Math.max(0, live.length + 1 - MAX_LIVE));
     const ended = await this.end(tx, metadataOf(actor), oldest, 'replaced');
 
-    const token = formatSecret(DEFAULT_PREFIXES.session, randomBytes(32));
+    const token = formatSecret(this.prefixes.session, randomBytes(32));
     const now = this.clock.now();
     const sessionId = systemId();
     const session: StartedSession = {
