@@ -9,7 +9,7 @@ import { Desk } from './revocation/desk.ts';
 import { presentKinds } from './revocation/kinds.ts';
 import { huntMutants, mutantsNamed } from './revocation/hunt.ts';
 import { runPhase } from './revocation/phases.ts';
-import { latency, violationText } from './revocation/report.ts';
+import { latency, latencyAtClient, timesByKind, violationText } from './revocation/report.ts';
 import { playScenarios, scenariosNamed } from './revocation/scenarios.ts';
 
 /** Before anything is timed: code that has never run is slow. */
@@ -94,8 +94,8 @@ async function unmutated({ say, stopping }: Run, { revokes, scenarios, random }:
     for (const problem of problems) say(`✗ ${problem}`);
     for (const violation of checker.violations.slice(0, SHOWN)) say(violationText(violation));
     const { calls, counts } = checker;
-    const calmMs = latency(calm.times);
-    const faultsMs = latency(faults.times);
+    const calmMs = latencyAtClient(calm.times);
+    const faultsMs = latencyAtClient(faults.times);
     const confirmed = [calm, faults]
       .map(({ times, hinderedTimes, confirmedLater }) => times.length + hinderedTimes.length + confirmedLater)
       .reduce((sum, one) => sum + one, 0);
@@ -108,10 +108,15 @@ async function unmutated({ say, stopping }: Run, { revokes, scenarios, random }:
         answered: { accepted: calls.accepted, refused: calls.refused, unavailable: calls.unavailable },
         violations: counts,
         streamedUnasked: checker.streamedUnasked,
-        calm: { deleteMs: calmMs, pending: calm.pending, loadAverage: Number(load.toFixed(1)) },
+        calm: {
+          deleteMs: calmMs,
+          p50p99ByKind: timesByKind(calm.times),
+          pending: calm.pending,
+          loadAverage: Number(load.toFixed(1)),
+        },
         faults: {
           deleteMs: faultsMs,
-          hinderedDeleteMs: latency(faults.hinderedTimes),
+          hinderedDeleteMs: latencyAtClient(faults.hinderedTimes),
           pending: faults.pending,
           confirmedLater: faults.confirmedLater,
           notAnswered: faults.failed,

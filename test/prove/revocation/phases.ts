@@ -7,7 +7,7 @@ import { Desk } from './desk.ts';
 import { Faults } from './faults.ts';
 import type { Kind } from './kinds.ts';
 import { Users, type Pace } from './load.ts';
-import { Revoker } from './revoker.ts';
+import { Revoker, type Timed } from './revoker.ts';
 
 const CALM: Pace = { beforeMs: 250, duringMs: 60, afterMs: [0, 0, 5, 30, 150, 600, 2_100] };
 /** Longer than anything is stopped: the last calls meet gateways that have just woken up. */
@@ -20,9 +20,8 @@ const ASKED_MS = 4_000;
 
 export interface PhaseFigures {
   readonly revokes: number;
-  /** Milliseconds of the answers that said "in force". */
-  readonly times: readonly number[];
-  readonly hinderedTimes: readonly number[];
+  readonly times: readonly Timed[];
+  readonly hinderedTimes: readonly Timed[];
   readonly pending: number;
   readonly confirmedLater: number;
   readonly failed: Readonly<Record<string, number>>;

@@ -14,12 +14,20 @@ const AGAIN_MS = 200;
 /** What came of one answer to a revoke. */
 export type Answer = 'in force' | 'pending' | 'nothing';
 
+/** A revoke that was answered with "in force". */
+export interface Timed {
+  readonly kind: string;
+  /** Milliseconds at the client. */
+  readonly ms: number;
+  /** Milliseconds of them that auth says it took to reach every gateway. */
+  readonly reachMs: number;
+}
+
 /** Revokes, and repeats what was not said to be in force. */
 export class Revoker {
-  /** Milliseconds of every answer that said "in force". */
-  readonly times: number[] = [];
+  readonly times: Timed[] = [];
   /** Of those during which auth or the gateway that carried the command was itself stopped, dead or cut off from the other. */
-  readonly hinderedTimes: number[] = [];
+  readonly hinderedTimes: Timed[] = [];
   pending = 0;
   /** Answers that were neither, by their status. */
   readonly failed: Record<string, number> = {};
@@ -61,7 +69,8 @@ export class Revoker {
     if (said === 'in force') {
       await this.checker.dead(victim);
       const hindered = this.faults?.hindered(['auth', via.name, via.links.auth.name], from) ?? false;
-      (hindered ? this.hinderedTimes : this.times).push(ms);
+      const timed = { kind: kind.name, ms, reachMs: reachOf(answer!.text) };
+      (hindered ? this.hinderedTimes : this.times).push(timed);
     } else if (said === 'pending') this.pending++;
     else {
       const what = answer === undefined ? 'no answer' : String(answer.status);
@@ -98,3 +107,5 @@ function readAnswer(answer: { status: number; text: string } | undefined): Answe
   if (typeof inForce?.of !== 'number') throw new Error(`a revoke says neither in force nor pending: ${answer.text}`);
   return 'in force';
 }
+
+const reachOf = (text: string): number => dataOf<{ inForce: { ms: number } }>(text).inForce.ms;

@@ -14,10 +14,13 @@ import { GatewayRow, type Gateway } from './gateway.entity.js';
 import { PendingStore } from './pending.store.js';
 import { TombstoneClient } from './tombstone.client.js';
 
-/** When a revoke that is not in force yet is answered with "pending", counted from its start. */
-const ANSWER_MS = EVIDENCE_MS + 1_000;
-const ACK_POLL_MS = 100;
 const WAIT_MS = EVIDENCE_MS + EVIDENCE_MARGIN_MS;
+/**
+ * When a revoke that is not in force yet is answered with "pending", counted from its start: late enough for a wait that
+ * began at once, early enough for an answer at the client's within L + 1 s.
+ */
+const ANSWER_MS = WAIT_MS + 250;
+const ACK_POLL_MS = 50;
 
 /** The messages of a revoke, and whether the broker acknowledged them at once (false: the sweeper goes on). */
 export interface Sent {
