@@ -113,6 +113,12 @@ export const MATRIX: readonly Row[] = [
   row('GET /api/projects', { own: 200 }),
   row('POST /api/projects', { own: 201, otherProject: NO_PROJECT }, ({ word }) => ({ slug: word })),
   row(
+    'PUT /api/projects/:slug',
+    { own: 200, otherProject: NO_PROJECT, otherOrganization: NOT_FOUND },
+    () => ({ limits: { rpm: 1_000 } }),
+    () => '/api/projects/only-a',
+  ),
+  row(
     'GET /api/projects/:slug/workloads',
     { own: 200, otherProject: NO_PROJECT },
     undefined,
@@ -131,7 +137,7 @@ export const MATRIX: readonly Row[] = [
   onMember('DELETE /api/members/:id', 200),
   onMember('POST /api/members/:id/erase', 200, () => ({})),
   row('GET /api/settings', { own: 200 }),
-  wide('PUT /api/settings', 200, {}, () => ({ immutableKeyNames: false })),
+  wide('PUT /api/settings', 200, {}, () => ({ immutableKeyNames: false, limits: { rpm: 1_000_000 } })),
   anonymous('POST /api/auth/login', [401, 'invalid_api_key'], ({ word }) => ({
     email: `${word}@example.com`,
     password: 'not the password',

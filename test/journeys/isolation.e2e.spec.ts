@@ -39,6 +39,7 @@ beforeAll(async () => {
   const third = await organization('Spare');
   spare = { organizationId: third.id, managementKey: third.managementKey.apiKey };
   await make(own, '/api/projects', { slug: 'other' });
+  await make(own, '/api/projects', { slug: 'only-a' });
   await call(stack.baseUrl, own, 'PUT', '/api/projects/default/workloads/only-a', { model: 'only/a' });
   const soon = new Date(Date.now() + 1_500).toISOString();
   const [otherProject, revoked, expired, revokedInference, expiredInference] = await Promise.all([

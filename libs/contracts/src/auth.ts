@@ -162,6 +162,11 @@ export const lookupRequestSchema = z.object({ boot: z.string(), digest: z.string
 /** A date at which a budget begins anew, 00:00 UTC: each day, each Monday, each first of a month. */
 export const budgetResetSchema = z.enum(['daily', 'weekly', 'monthly']);
 
+const limit = z.number().int().positive().nullable();
+/** Requests and tokens per minute, and requests in flight at once; null = as many as come. */
+export const limitsSchema = z.object({ rpm: limit, tpm: limit, concurrency: limit });
+export type Limits = z.infer<typeof limitsSchema>;
+
 /** What a gateway must know of a credential to admit or refuse. Never the secret. */
 export const credentialSchema = z.object({
   /** Id of the key or of the session. */
@@ -169,7 +174,10 @@ export const credentialSchema = z.object({
   version: z.number().int().positive(),
   kind: credentialKindSchema,
   organizationId: z.string().nullable(),
-  /** Version at which the organization was last suspended or resumed, else 1; 0 without an organization. */
+  /**
+   * Version at which the organization was last suspended or resumed, or had limits of its own or of a project changed,
+   * else 1; 0 without an organization.
+   */
   organizationVersion: z.number().int().nonnegative(),
   project: z.string().nullable(),
   name: z.string(),
@@ -182,9 +190,10 @@ export const credentialSchema = z.object({
   expiresAt: time.nullable(),
   /** A secret that was rotated away, and the end of its grace; null for the current one. */
   previousUntil: time.nullable(),
-  rpm: z.number().int().positive().nullable(),
-  tpm: z.number().int().positive().nullable(),
-  concurrency: z.number().int().positive().nullable(),
+  ...limitsSchema.shape,
+  /** What all keys of the organization, and all of the key's project, have together; null = no limit of any kind. */
+  organizationLimits: limitsSchema.nullable(),
+  projectLimits: limitsSchema.nullable(),
   /** 0 (first) to 9; null = the workload's. */
   priority: z.number().int().min(0).max(9).nullable(),
   /** Pico-USD. */

@@ -18,6 +18,8 @@ export const aCredential = (change: Partial<Credential> = {}): Credential => ({
   rpm: 60,
   tpm: null,
   concurrency: null,
+  organizationLimits: null,
+  projectLimits: null,
   priority: null,
   maxBudget: null,
   budgetReset: null,

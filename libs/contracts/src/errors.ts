@@ -139,13 +139,13 @@ export const ERRORS = {
   rate_limit_exceeded: entry(
     429,
     'rate_limit_error',
-    'The rate limit of this key is reached.',
+    'A rate limit of this key, its project or its organization is reached.',
     'Wait as long as retry-after says.',
   ),
   concurrency_limit_exceeded: entry(
     429,
     'rate_limit_error',
-    'Too many requests of this key are in flight.',
+    'Too many requests of this key, its project or its organization are in flight.',
     'Wait until one has ended.',
   ),
   outside_reserved_block: entry(

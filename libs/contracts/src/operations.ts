@@ -114,6 +114,7 @@ export const OPERATIONS: readonly Operation[] = [
   ...on('auth', 'POST', '/v1/api-keys/:id/rotate', 'keys:write'),
   ...on('auth', 'GET', '/api/projects', 'projects:read'),
   ...on('auth', 'POST', '/api/projects', 'projects:write'),
+  ...on('auth', 'PUT', '/api/projects/:slug', 'projects:write'),
   ...on('auth', 'GET', '/api/projects/:slug/workloads', 'projects:read'),
   ...on('auth', 'GET', '/api/projects/:slug/workloads/:name', 'projects:read'),
   ...on('auth', 'PUT DELETE', '/api/projects/:slug/workloads/:name', 'projects:write'),

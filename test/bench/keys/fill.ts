@@ -48,6 +48,8 @@ const answer = (i: number): string =>
       rpm: i % 2 === 0 ? 60 : 600,
       tpm: null,
       concurrency: null,
+      organizationLimits: i % 2 === 0 ? { rpm: 6_000, tpm: null, concurrency: 100 } : null,
+      projectLimits: null,
       priority: null,
       maxBudget: null,
       budgetReset: null,

@@ -1,4 +1,4 @@
-import type { Credential } from '@sluice/contracts/auth';
+import type { Credential, Limits } from '@sluice/contracts/auth';
 import { Rejected } from '@sluice/contracts/errors';
 import type { PresentedKey } from './keys.store.js';
 
@@ -8,7 +8,7 @@ import type { PresentedKey } from './keys.store.js';
  * @throws Rejected `api_key_expired` when its date has passed; `invalid_api_key` when anything else has ended it
  */
 export function credentialOfKey(presented: PresentedKey, now: number): Credential {
-  const { key, until, organizationSuspended, organizationVersion } = presented;
+  const { key, until, organizationSuspended, organizationVersion, organizationLimits, projectLimits } = presented;
   if (key.status === 'expired') throw new Rejected('api_key_expired');
   const graceOver = until !== null && until.getTime() <= now;
   if (key.status !== 'active' || key.suspended || organizationSuspended || graceOver) {
@@ -32,10 +32,17 @@ export function credentialOfKey(presented: PresentedKey, now: number): Credentia
     rpm: key.rpm ?? null,
     tpm: key.tpm ?? null,
     concurrency: key.concurrency ?? null,
+    organizationLimits: organizationLimits && setOf(organizationLimits),
+    projectLimits: projectLimits && setOf(projectLimits),
     priority: key.priority ?? null,
     maxBudget: key.maxBudget ?? null,
     budgetReset: key.budgetReset ?? null,
     memberId: null,
     role: null,
   };
+}
+
+/** Null where nothing is limited: that is what gateways ask. In one order of names, as they hold equal ones once. */
+function setOf({ rpm, tpm, concurrency }: Limits): Limits | null {
+  return rpm === null && tpm === null && concurrency === null ? null : { rpm, tpm, concurrency };
 }

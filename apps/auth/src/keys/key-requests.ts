@@ -29,6 +29,8 @@ const accessPattern = z
 /** How many entries the access of one key has at most. */
 export const MAX_ACCESS = 100;
 const limit = (max: number) => z.number().int().min(1).max(max);
+/** Bounds of limits: of a key, as of an organization and its projects. */
+export const LIMITS = { rpm: limit(10_000_000), tpm: limit(1_000_000_000), concurrency: limit(10_000) };
 
 const name = text(80).trim().min(1);
 const scopes = z
@@ -51,9 +53,9 @@ const settings = {
   ipAllow: listOf(z.string().max(50).refine(isAddressOrBlock, 'must be an address or a CIDR block'), 100)
     .pipe(z.array(z.string()).min(1))
     .nullish(),
-  rpm: limit(10_000_000).optional(),
-  tpm: limit(1_000_000_000).nullish(),
-  concurrency: limit(10_000).nullish(),
+  rpm: LIMITS.rpm.optional(),
+  tpm: LIMITS.tpm.nullish(),
+  concurrency: LIMITS.concurrency.nullish(),
   priority: z.number().int().min(0).max(9).nullish(),
   /** Pico-USD, by `withExactBudget`: a JSON body can't hold a bigint, so nothing else can pass. */
   maxBudget: z.bigint({ error: 'must be a number of USD' }).min(0n).max(MAX_BUDGET).transform(String).nullish(),

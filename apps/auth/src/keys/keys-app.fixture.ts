@@ -15,6 +15,7 @@ import { authDatabase } from '../database.js';
 import { InForceService } from '../gateways/in-force.service.js';
 import { OrganizationsService } from '../organizations/organizations.service.js';
 import { ProjectsController } from '../organizations/projects.controller.js';
+import { SettingsController } from '../organizations/settings.controller.js';
 import { SessionsService } from '../sessions/sessions.service.js';
 import { ApiKeysController } from './api-keys.controller.js';
 import { BulkRevokeController } from './bulk-revoke.controller.js';
@@ -59,10 +60,14 @@ export async function keysApp(url: string) {
   await migrate(options);
   const orm = await MikroORM.init(options);
   const published: OutboxMessage[] = [];
+  const broker = { away: false };
   const relay = new OutboxRelay({
     em: orm.em,
     sweepMs: 50,
-    publish: async (message) => void published.push(message),
+    publish: async (message) => {
+      if (broker.away) throw new Error('the broker is away');
+      published.push(message);
+    },
   });
   relay.start();
   const { privateKeys, publicKeys } = await serviceKeys('auth', 'gateway');
@@ -98,6 +103,7 @@ export async function keysApp(url: string) {
       LeakReportsController,
       ApiKeysController,
       ProjectsController,
+      SettingsController,
     ],
     providers: [
       { provide: MikroORM, useValue: orm },
@@ -137,6 +143,7 @@ export async function keysApp(url: string) {
     call,
     orm,
     published,
+    broker,
     funds,
     keysBy,
     organization: async (): Promise<string> => {

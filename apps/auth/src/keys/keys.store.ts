@@ -3,6 +3,7 @@ import { Rejected } from '@sluice/contracts/errors';
 import type { StoredEvent } from '@sluice/event-store';
 import { sql } from 'kysely';
 import type { KeyEvent, KeyKind } from './key.js';
+import type { Limits } from '../organizations/limits.js';
 import { KeyRow, KeySecretRow, type Key } from './key.entity.js';
 import { projectKey, projectSecrets } from './key.projection.js';
 
@@ -83,25 +84,34 @@ export interface PresentedKey {
   readonly organizationSuspended: boolean;
   /** See `organizationVersion` of a credential. */
   readonly organizationVersion: number;
+  /** Null where there is no such organization, or project. */
+  readonly organizationLimits: Limits | null;
+  readonly projectLimits: Limits | null;
 }
 
-/** One statement on three primary keys. */
+/** One statement on four primary keys. */
 export async function presentedKey(em: EntityManager, digest: string): Promise<PresentedKey | undefined> {
   const { rows } = await sql<Record<string, unknown>>`
-    select k.*, s.until as secret_until, o.status as organization_status, o.status_version as organization_version
+    select k.*, s.until as secret_until, o.status as organization_status,
+      greatest(o.status_version, o.limits_version) as organization_version,
+      o.limits as organization_limits, p.limits as project_limits
     from key_secrets s join api_keys k on k.key_id = s.key_id
     left join organizations o on o.organization_id = k.organization_id
+    left join projects p on p.organization_id = k.organization_id and p.project = k.project
     where s.digest = ${digest}
   `.execute(em.getKysely());
   const row = rows[0];
   if (!row) return undefined;
-  const { secret_until: until, organization_status: status, organization_version: version, ...columns } = row;
+  const { secret_until: until, organization_status: status, organization_version: version, ...rest } = row;
+  const { organization_limits: organizationLimits, project_limits: projectLimits, ...columns } = rest;
   const key = em.map(KeyRow, columns);
   return {
     key,
     until: until === null ? null : new Date(until as string),
     organizationSuspended: status === 'suspended',
     organizationVersion: key.organizationId === null ? 0 : ((version as number | null) ?? 1),
+    organizationLimits: organizationLimits as Limits | null,
+    projectLimits: projectLimits as Limits | null,
   };
 }
 

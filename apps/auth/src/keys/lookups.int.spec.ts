@@ -75,6 +75,8 @@ describe('a look-up', () => {
       rpm: 1,
       tpm: 2,
       concurrency: 3,
+      organizationLimits: null,
+      projectLimits: null,
       priority: 0,
       maxBudget: '4',
       budgetReset: 'monthly',
@@ -164,7 +166,26 @@ describe('a look-up', () => {
     expect(organizationVersion).toBeGreaterThan(1);
   });
 
-  it('is three reads by primary key, however many keys there are', async () => {
+  it('tells the limits of the organization and of the project of the key, and the version that they are of', async () => {
+    await suite.organizations.create(operator, 'o3', 'o3');
+    suite.billing['/internal/funds/o3'] = { available: '1' };
+    await suite.organizations.createProject(actor, 'o3', 'other');
+    const [one, other] = [await issue({}, 'o3'), await issue({ project: 'other' }, 'o3')];
+    await suite.organizations.changeProject(actor, 'o3', 'other', { tpm: 7 });
+    await suite.organizations.changeSettings(actor, 'o3', {}, { rpm: 3, concurrency: 2 });
+    const organizationLimits = { rpm: 3, tpm: null, concurrency: 2 };
+    expect(await lookup(one.secret)).toMatchObject({ organizationLimits, projectLimits: null });
+    const known = await lookup(other.secret);
+    expect(known).toMatchObject({ organizationLimits, projectLimits: { rpm: null, tpm: 7, concurrency: null } });
+    expect(known.organizationVersion).toBe(5);
+    await suite.organizations.suspend(operator, 'o3', 'unpaid');
+    await suite.organizations.resume(operator, 'o3');
+    expect((await lookup(one.secret)).organizationVersion).toBe(7);
+    await suite.organizations.changeSettings(actor, 'o3', {}, { rpm: null, concurrency: null });
+    expect(await lookup(one.secret)).toMatchObject({ organizationLimits: null });
+  });
+
+  it('is four reads by primary key, however many keys there are', async () => {
     const db = suite.orm.em.fork().getKysely();
     await sql`
       insert into api_keys (key_id, organization_id, project, kind, name, tags, key_prefix, scopes, access, status,
@@ -175,9 +196,10 @@ describe('a look-up', () => {
     await sql`analyze api_keys`.execute(db);
     await sql`analyze key_secrets`.execute(db);
     const { rows } = await sql<{ 'QUERY PLAN': string }>`
-      explain select k.*, s.until, o.status, o.status_version
+      explain select k.*, s.until, o.status, o.status_version, o.limits, p.limits
       from key_secrets s join api_keys k on k.key_id = s.key_id
       left join organizations o on o.organization_id = k.organization_id
+      left join projects p on p.organization_id = k.organization_id and p.project = k.project
       where s.digest = 'digest-77'`.execute(db);
     const plan = rows.map((row) => row['QUERY PLAN']).join('\n');
     expect(plan).toMatch(/Index Scan using key_secrets_pkey/);

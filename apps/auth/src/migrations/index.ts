@@ -7,6 +7,7 @@ import { OrganizationStatus } from './004-organizations.js';
 import { MembersAndSessions } from './005-members-and-sessions.js';
 import { AuditAndRefusals } from './006-audit-and-refusals.js';
 import { Gateways } from './007-gateways.js';
+import { Limits } from './008-limits.js';
 
 // The names are what the database remembers: never change one, never reorder, append at the end.
 export const AUTH_MIGRATIONS: readonly MigrationObject[] = [
@@ -18,4 +19,5 @@ export const AUTH_MIGRATIONS: readonly MigrationObject[] = [
   { name: 'auth-005-members-and-sessions', class: MembersAndSessions },
   { name: 'auth-006-audit-and-refusals', class: AuditAndRefusals },
   { name: 'auth-007-gateways', class: Gateways },
+  { name: 'auth-008-limits', class: Limits },
 ];

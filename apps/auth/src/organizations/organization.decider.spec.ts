@@ -45,6 +45,15 @@ describe('an organization', () => {
       .refuses('not_found');
   });
 
+  it('takes a project named constructor for one that has to be made, like any other', () => {
+    const made: OrganizationEvent = { type: 'ProjectCreated', data: { project: 'constructor', createdAt: at } };
+    given(created).when({ type: 'create-project', project: 'constructor', at }).yields(made);
+    given(created)
+      .when({ ...ensure, project: 'constructor' })
+      .refuses('not_found');
+    given(created, project).when({ type: 'remove-workload', project: 'default', workload: 'constructor', at }).yields();
+  });
+
   it('is suspended once and resumed once', () => {
     const suspend = { type: 'suspend', reason: 'unpaid', at } as const;
     const suspended: OrganizationEvent = { type: 'OrganizationSuspended', data: { reason: 'unpaid', suspendedAt: at } };
@@ -67,5 +76,71 @@ describe('an organization', () => {
     given(created)
       .when({ ...change, settings: {} })
       .yields();
+  });
+
+  describe('changes limits', () => {
+    const limits = { rpm: 600, tpm: null, concurrency: 5 };
+    const change = { type: 'change-settings', settings: {}, limits, at } as const;
+    const ofOrganization = (limits: object): OrganizationEvent => ({
+      type: 'OrganizationLimitsChanged',
+      data: { limits, changedAt: at },
+    });
+    const ofProject = (limits: object): OrganizationEvent => ({
+      type: 'ProjectLimitsChanged',
+      data: { project: 'default', limits, changedAt: at },
+    });
+
+    it('of its own: those that are given and differ, null taking one away', () => {
+      given(created)
+        .when(change)
+        .yields(ofOrganization({ rpm: 600, concurrency: 5 }));
+      const set = ofOrganization({ rpm: 600, concurrency: 5 });
+      given(created, set).when(change).yields();
+      given(created, set)
+        .when({ ...change, limits: { rpm: null } })
+        .yields(ofOrganization({ rpm: null }));
+      given(created, set, ofOrganization({ rpm: null }))
+        .when({ ...change, limits: { rpm: 600, concurrency: 6 } })
+        .yields(ofOrganization({ rpm: 600, concurrency: 6 }));
+    });
+
+    it('beside settings, each of them only where it differs', () => {
+      const settings = { immutableKeyNames: true };
+      const changed: OrganizationEvent = { type: 'SettingsChanged', data: { settings, changedAt: at } };
+      const both = { ...change, settings, limits: { tpm: 9 } };
+      given(created)
+        .when(both)
+        .yields(changed, ofOrganization({ tpm: 9 }));
+      given(created, changed)
+        .when(both)
+        .yields(ofOrganization({ tpm: 9 }));
+      given(created, ofOrganization({ tpm: 9 }))
+        .when(both)
+        .yields(changed);
+    });
+
+    it('of a project, which keep to that project and go on when its workloads change', () => {
+      const command = { type: 'change-project', project: 'default', limits: { rpm: 7 }, at } as const;
+      const other: OrganizationEvent = { type: 'ProjectCreated', data: { project: 'other', createdAt: at } };
+      given(created, project)
+        .when(command)
+        .yields(ofProject({ rpm: 7 }));
+      given(created, project, ofProject({ rpm: 7 }), ensured)
+        .when(command)
+        .yields();
+      given(created, project, other, ofProject({ rpm: 7 }))
+        .when({ ...command, project: 'other' })
+        .yields({ type: 'ProjectLimitsChanged', data: { project: 'other', limits: { rpm: 7 }, changedAt: at } });
+      given(created, project, ofOrganization({ rpm: 7 }))
+        .when(command)
+        .yields(ofProject({ rpm: 7 }));
+    });
+
+    it('of no project and no organization that are not there', () => {
+      const command = { type: 'change-project', project: 'constructor', limits: {}, at } as const;
+      given(created, project).when(command).refuses('not_found');
+      given().when(command).refuses('not_found');
+      given().when(change).refuses('not_found');
+    });
   });
 });

@@ -1,4 +1,5 @@
 import { defineEntity, p, type InferEntity } from '@mikro-orm/core';
+import type { Limits } from './limits.js';
 import type { Settings } from './organization.js';
 
 export const OrganizationRow = defineEntity({
@@ -11,9 +12,14 @@ export const OrganizationRow = defineEntity({
     settings: p.json<Settings>(),
     /** `active` or `suspended`. */
     status: p.text(),
-    /** Version of its stream at which the status changed last, 1 from the start: what its credentials rest on. */
+    /**
+     * Versions of its stream at which the status, and limits of its own or of a project, changed last; 1 from the start.
+     * Its credentials rest on the higher one. They are two as each says what becomes of requests in flight.
+     */
     statusVersion: p.integer(),
+    limitsVersion: p.integer(),
     suspendedReason: p.text().nullable(),
+    limits: p.json<Limits>(),
   },
 });
 export type Organization = InferEntity<typeof OrganizationRow>;
@@ -21,8 +27,14 @@ export type Organization = InferEntity<typeof OrganizationRow>;
 export const ProjectRow = defineEntity({
   name: 'ProjectRow',
   tableName: 'projects',
-  properties: { organizationId: p.text().primary(), project: p.text().primary(), createdAt: p.datetime() },
+  properties: {
+    organizationId: p.text().primary(),
+    project: p.text().primary(),
+    createdAt: p.datetime(),
+    limits: p.json<Limits>(),
+  },
 });
+export type ProjectOfRow = InferEntity<typeof ProjectRow>;
 
 export const WorkloadRow = defineEntity({
   name: 'WorkloadRow',

@@ -10,8 +10,8 @@ const SUSPENDED = organizationSuspendedV1.shape.type.value;
 const RESUMED = organizationResumedV1.shape.type.value;
 
 /**
- * What leaves of an organization's event: that it exists, is suspended, or resumed. The last two void whatever gateways
- * know of its credentials: one message for all of them.
+ * What leaves of an organization's event: that it exists, is suspended, or resumed. The last two, and other limits of it
+ * or a project, void whatever gateways know of its credentials: one message for all of them.
  */
 export function publishOrganization(stored: StoredEvent<OrganizationEvent>): OutboundMessage[] {
   const { event, id, streamId, version } = stored;
@@ -29,6 +29,9 @@ export function publishOrganization(stored: StoredEvent<OrganizationEvent>): Out
         invalidationMessage(id, { id: organizationId, version, inflight: 'drain' }),
         fact(stored, RESUMED, { organizationId, ...event.data }),
       ];
+    case 'OrganizationLimitsChanged':
+    case 'ProjectLimitsChanged':
+      return [invalidationMessage(id, { id: organizationId, version, inflight: 'drain' })];
     default:
       return [];
   }

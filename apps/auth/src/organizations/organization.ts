@@ -1,5 +1,6 @@
 import { eventCodec, type EventsOf } from '@sluice/event-sourcing';
 import { z } from 'zod';
+import { changedLimits, limitsChangeSchema, NO_LIMITS, type Limits } from './limits.js';
 
 const time = z.iso.datetime();
 
@@ -19,6 +20,8 @@ export const organizationEvents = {
   WorkloadEnsured: z.object({ project: z.string(), workload: z.string(), model: z.string(), ensuredAt: time }),
   WorkloadRemoved: z.object({ project: z.string(), workload: z.string(), removedAt: time }),
   SettingsChanged: z.object({ settings: settingsChangeSchema, changedAt: time }),
+  OrganizationLimitsChanged: z.object({ limits: limitsChangeSchema, changedAt: time }),
+  ProjectLimitsChanged: z.object({ project: z.string(), limits: limitsChangeSchema, changedAt: time }),
   OrganizationSuspended: z.object({ reason: z.string(), suspendedAt: time }),
   OrganizationResumed: z.object({ resumedAt: time }),
 } as const;
@@ -26,11 +29,18 @@ export const organizationEvents = {
 export const organizationCodec = eventCodec(organizationEvents);
 export type OrganizationEvent = EventsOf<typeof organizationEvents>;
 
+export interface Project {
+  /** Name → model. */
+  readonly workloads: Readonly<Record<string, string>>;
+  readonly limits: Limits;
+}
+
 export interface OrganizationState {
   readonly created: { readonly organizationId: string; readonly name: string; readonly createdAt: string } | undefined;
-  /** Projects, each with its workloads: name → model. */
-  readonly projects: Readonly<Record<string, Readonly<Record<string, string>>>>;
+  /** By slug. */
+  readonly projects: Readonly<Record<string, Project>>;
   readonly settings: Settings;
+  readonly limits: Limits;
   readonly suspended: boolean;
 }
 
@@ -40,6 +50,7 @@ export const noOrganization: OrganizationState = {
   created: undefined,
   projects: {},
   settings: DEFAULT_SETTINGS,
+  limits: NO_LIMITS,
   suspended: false,
 };
 
@@ -48,18 +59,26 @@ export function evolve(state: OrganizationState, event: OrganizationEvent): Orga
     case 'OrganizationCreated':
       return { ...state, created: event.data };
     case 'ProjectCreated':
-      return { ...state, projects: { ...state.projects, [event.data.project]: {} } };
+      return withProject(state, event.data.project, (project) => project);
     case 'WorkloadEnsured': {
       const { project, workload, model } = event.data;
-      return {
-        ...state,
-        projects: { ...state.projects, [project]: { ...state.projects[project], [workload]: model } },
-      };
+      return withProject(state, project, ({ workloads, ...rest }) => ({
+        ...rest,
+        workloads: { ...workloads, [workload]: model },
+      }));
     }
-    case 'WorkloadRemoved': {
-      const { [event.data.workload]: _gone, ...rest } = state.projects[event.data.project] ?? {};
-      return { ...state, projects: { ...state.projects, [event.data.project]: rest } };
-    }
+    case 'WorkloadRemoved':
+      return withProject(state, event.data.project, ({ workloads, ...rest }) => {
+        const { [event.data.workload]: _gone, ...left } = workloads;
+        return { ...rest, workloads: left };
+      });
+    case 'OrganizationLimitsChanged':
+      return { ...state, limits: changedLimits(state.limits, event.data.limits) };
+    case 'ProjectLimitsChanged':
+      return withProject(state, event.data.project, ({ limits, ...rest }) => ({
+        ...rest,
+        limits: changedLimits(limits, event.data.limits),
+      }));
     case 'SettingsChanged':
       return { ...state, settings: changed(state.settings, event.data.settings) };
     case 'OrganizationSuspended':
@@ -70,6 +89,17 @@ export function evolve(state: OrganizationState, event: OrganizationEvent): Orga
       return state;
   }
 }
+
+const NEW_PROJECT: Project = { workloads: {}, limits: NO_LIMITS };
+
+const withProject = (state: OrganizationState, slug: string, change: (project: Project) => Project) => ({
+  ...state,
+  projects: { ...state.projects, [slug]: change(own(state.projects, slug) ?? NEW_PROJECT) },
+});
+
+/** What a record has under a name that a client chose: `constructor` is one like any other. */
+export const own = <T>(record: Readonly<Record<string, T>>, name: string): T | undefined =>
+  Object.hasOwn(record, name) ? record[name] : undefined;
 
 /** What is given replaces what was. */
 export const changed = (settings: Settings, change: SettingsChange): Settings => ({

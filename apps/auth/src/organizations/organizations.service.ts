@@ -1,19 +1,22 @@
 import type { EntityManager } from '@mikro-orm/postgresql';
 import { Injectable } from '@nestjs/common';
 import type { Actor } from '@sluice/contracts/actor';
-import type { Workload } from '@sluice/contracts/auth';
+import type { InForce, Workload } from '@sluice/contracts/auth';
 import { Rejected } from '@sluice/contracts/errors';
-import { EventStore, type OutboxRelay, type StoredEvent } from '@sluice/event-store';
+import { EventStore, type Committed, type OutboxRelay, type StoredEvent } from '@sluice/event-store';
 import { rfc3339, type Clock } from '@sluice/primitives/clock';
 import { auditTrail } from '../audit/audit-trail.store.js';
 import type { InForceService, Reached } from '../gateways/in-force.service.js';
 import { metadataOf } from '../metadata.js';
+import { NO_LIMITS, type Limits, type LimitsChange } from './limits.js';
 import {
   organizationCodec,
   organizationOf,
   organizationStream,
+  own,
   type OrganizationEvent,
   type OrganizationState,
+  type Settings,
   type SettingsChange,
 } from './organization.js';
 import { organizationDecider, type OrganizationCommand } from './organization.decider.js';
@@ -23,9 +26,12 @@ import {
   SuspensionWorkRow,
   WorkloadRow,
   type Organization,
+  type ProjectOfRow,
 } from './organization.entity.js';
-import { projectOrganization } from './organization.projection.js';
+import { projectOrganization, type OrganizationChange } from './organization.projection.js';
 import { publishOrganization } from './organization.publisher.js';
+
+type Handled = Committed<OrganizationState, OrganizationEvent>;
 
 /** Organizations, their projects and workloads. */
 @Injectable()
@@ -52,8 +58,10 @@ export class OrganizationsService {
     return state.created!;
   }
 
-  createProject(actor: Actor, organizationId: string, project: string): Promise<OrganizationState> {
-    return this.run(actor, organizationId, { type: 'create-project', project, at: this.now() });
+  /** @returns the limits of the project, which may have been there before */
+  async createProject(actor: Actor, organizationId: string, project: string): Promise<Limits> {
+    const { projects } = await this.run(actor, organizationId, { type: 'create-project', project, at: this.now() });
+    return own(projects, project)?.limits ?? NO_LIMITS;
   }
 
   ensureWorkload(
@@ -69,8 +77,42 @@ export class OrganizationsService {
     return this.run(actor, organizationId, { type: 'remove-workload', project, workload: name, at: this.now() });
   }
 
-  changeSettings(actor: Actor, organizationId: string, settings: SettingsChange): Promise<OrganizationState> {
-    return this.run(actor, organizationId, { type: 'change-settings', settings, at: this.now() });
+  /**
+   * Changes what is given. `reached` is there when limits are: then it comes back when they are in force, higher or
+   * lower, or says that it is pending.
+   * @throws Rejected `not_found`
+   */
+  async changeSettings(
+    actor: Actor,
+    organizationId: string,
+    settings: SettingsChange,
+    limits?: LimitsChange,
+  ): Promise<{ settings: Settings; limits: Limits; reached?: Reached }> {
+    const startedAt = this.clock.monotonic();
+    const command = { type: 'change-settings', settings, limits, at: this.now() } as const;
+    const committed = await this.handle(actor, organizationId, command);
+    const now = { settings: committed.state.settings, limits: committed.state.limits };
+    if (limits === undefined) return now;
+    return { ...now, reached: await this.reach(organizationId, committed, 'limitsVersion', 'drain', startedAt) };
+  }
+
+  /** Comes back when the limits of the project are in force, or says that it is pending. @throws Rejected `not_found` */
+  async changeProject(
+    actor: Actor,
+    organizationId: string,
+    project: string,
+    change: LimitsChange,
+  ): Promise<{ limits: Limits; reached: Reached }> {
+    const startedAt = this.clock.monotonic();
+    const command = { type: 'change-project', project, limits: change, at: this.now() } as const;
+    const committed = await this.handle(actor, organizationId, command);
+    const { limits } = own(committed.state.projects, project)!;
+    return { limits, reached: await this.reach(organizationId, committed, 'limitsVersion', 'drain', startedAt) };
+  }
+
+  /** What became of a change that was answered with "pending"; undefined: none in the last 24 h. */
+  inForceOf(organizationId: string): Promise<InForce | 'pending' | undefined> {
+    return this.inForce.statusOf(organizationId);
   }
 
   /**
@@ -104,7 +146,7 @@ export class OrganizationsService {
     throw new Rejected('not_found', `There is no project ${project}.`, { param: 'project' });
   }
 
-  async projects(organizationId: string): Promise<{ project: string; createdAt: Date }[]> {
+  async projects(organizationId: string): Promise<ProjectOfRow[]> {
     return this.em.fork().find(ProjectRow, { organizationId }, { orderBy: { project: 'asc' } });
   }
 
@@ -127,24 +169,37 @@ export class OrganizationsService {
     inflight: 'cut' | 'drain',
   ): Promise<Reached> {
     const startedAt = this.clock.monotonic();
-    const stream = organizationStream(organizationId);
-    const committed = await this.store.handle(organizationDecider, stream, command, metadataOf(actor));
-    // The version of the status, not of the stream: workloads may have been added since.
-    const { statusVersion } = await this.organization(organizationId);
-    const invalidations = [{ id: organizationId, version: statusVersion, inflight }];
-    return committed.events.length > 0
+    const committed = await this.handle(actor, organizationId, command);
+    return this.reach(organizationId, committed, 'statusVersion', inflight, startedAt);
+  }
+
+  /**
+   * Comes back when what was committed is in force at every gateway, or says that it is pending. When it was so before,
+   * the whole procedure runs again: the first one may have ended half way.
+   * @param of the version of what changed, not of the stream: workloads may have been added since
+   * @param startedAt monotonic milliseconds
+   */
+  private async reach(
+    organizationId: string,
+    committed: Pick<Handled, 'outbox' | 'published'>,
+    of: 'statusVersion' | 'limitsVersion',
+    inflight: 'cut' | 'drain',
+    startedAt: number,
+  ): Promise<Reached> {
+    const { [of]: version } = await this.organization(organizationId);
+    const invalidations = [{ id: organizationId, version, inflight }];
+    // Not by the events: settings may have changed, and the limits beside them been the same.
+    return committed.outbox.some(({ subject }) => subject.startsWith('keyfeed.'))
       ? this.inForce.reach(invalidations, committed, startedAt)
       : this.inForce.announceAgain(invalidations, startedAt);
   }
 
   private async run(actor: Actor, organizationId: string, command: OrganizationCommand): Promise<OrganizationState> {
-    const { state } = await this.store.handle(
-      organizationDecider,
-      organizationStream(organizationId),
-      command,
-      metadataOf(actor),
-    );
-    return state;
+    return (await this.handle(actor, organizationId, command)).state;
+  }
+
+  private handle(actor: Actor, organizationId: string, command: OrganizationCommand): Promise<Handled> {
+    return this.store.handle(organizationDecider, organizationStream(organizationId), command, metadataOf(actor));
   }
 
   private now(): string {
@@ -177,6 +232,9 @@ export async function projectOrganizations(
         await em.nativeUpdate(OrganizationRow, { organizationId }, { settings: change.settings(settings) });
         break;
       }
+      case 'limits':
+        await writeLimits(em, organizationId, change);
+        break;
       case 'status':
         await em.nativeUpdate(OrganizationRow, { organizationId }, change.row);
         break;
@@ -184,6 +242,22 @@ export async function projectOrganizations(
         throw new Error('a change of an unknown table');
     }
   }
+}
+
+async function writeLimits(
+  em: EntityManager,
+  organizationId: string,
+  { project, limits, limitsVersion }: Extract<OrganizationChange, { table: 'limits' }>,
+): Promise<void> {
+  const inStep = { disableIdentityMap: true };
+  if (project === null) {
+    const { limits: before } = await em.findOneOrFail(OrganizationRow, { organizationId }, inStep);
+    await em.nativeUpdate(OrganizationRow, { organizationId }, { limits: limits(before), limitsVersion });
+    return;
+  }
+  const { limits: before } = await em.findOneOrFail(ProjectRow, { organizationId, project }, inStep);
+  await em.nativeUpdate(ProjectRow, { organizationId, project }, { limits: limits(before) });
+  await em.nativeUpdate(OrganizationRow, { organizationId }, { limitsVersion });
 }
 
 /** A suspension and its end have to be told of every key: that work is queued with the event. */

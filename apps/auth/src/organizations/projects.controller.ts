@@ -12,9 +12,11 @@ import { pageOf, pageSchema } from '../keys/key-pages.js';
 import { slugSchema as slug } from '../keys/key-requests.js';
 import { WorkloadKeys } from '../keys/workload-keys.service.js';
 import { accessVia } from '../keys/workload-keys.js';
+import { limitsRequestSchema } from './limit-requests.js';
 import { OrganizationsService } from './organizations.service.js';
 
 const createSchema = z.strictObject({ slug });
+const changeSchema = z.strictObject({ limits: limitsRequestSchema });
 const ensureSchema = z.strictObject({
   model: z.string().min(1).max(256),
   /** The keys that name this workload in their access, all of them. */
@@ -35,7 +37,7 @@ export class ProjectsController {
     const projects = await this.organizations.projects(requireOrganization(actor));
     const seen = projects.filter(({ project }) => actor.project === null || project === actor.project);
     return ok(
-      seen.map(({ project, createdAt }) => ({ slug: project, createdAt: createdAt.toISOString() })),
+      seen.map(({ project, createdAt, limits }) => ({ slug: project, createdAt: createdAt.toISOString(), limits })),
       { nextCursor: null },
     );
   }
@@ -45,8 +47,24 @@ export class ProjectsController {
   async create(@ManagementActor() actor: Actor, @Body() body: unknown) {
     const { slug: project } = parse(createSchema, body);
     requireProject(actor, project);
-    await this.organizations.createProject(actor, requireOrganization(actor), project);
-    return ok({ slug: project });
+    const limits = await this.organizations.createProject(actor, requireOrganization(actor), project);
+    return ok({ slug: project, limits });
+  }
+
+  /** Comes back when the limits are in force at every gateway. What is left out of them stays as it is. */
+  @Put('projects/:slug')
+  async change(
+    @ManagementActor() actor: Actor,
+    @Param('slug') path: string,
+    @Body() body: unknown,
+    @Res() reply: FastifyReply,
+  ) {
+    const project = parse(slug, path, 'path');
+    requireProject(actor, project);
+    const { limits: asked } = parse(changeSchema, body);
+    const organizationId = requireOrganization(actor);
+    const { limits, reached } = await this.organizations.changeProject(actor, organizationId, project, asked);
+    return sendReached(reply, { slug: project, limits }, reached);
   }
 
   @Get('projects/:slug/workloads')

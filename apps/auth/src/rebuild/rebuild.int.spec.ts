@@ -37,7 +37,9 @@ async function liveALife(): Promise<void> {
   await app.organizations.ensureWorkload(by, organizationId, { project: 'default', name: 'chat', model: 'm' });
   await app.organizations.ensureWorkload(by, organizationId, { project: 'other', name: 'chat', model: 'm' });
   await app.organizations.removeWorkload(by, organizationId, 'other', 'chat');
-  await app.organizations.changeSettings(by, organizationId, { immutableKeyNames: true });
+  await app.organizations.changeSettings(by, organizationId, { immutableKeyNames: true }, { rpm: 600, tpm: 9 });
+  await app.organizations.changeSettings(by, organizationId, {}, { tpm: null });
+  await app.organizations.changeProject(by, organizationId, 'other', { concurrency: 5 });
   const issued = await Promise.all(
     Array.from({ length: 12 }, (_, i) => keys.issueCredit(by, organizationId, { name: `key-${i}` })),
   );
@@ -66,6 +68,7 @@ describe('the read models of auth', () => {
     expect(tables.map(({ table, missing, extra }) => ({ table, missing, extra }))).toEqual(
       READ_MODELS.map(({ table }) => ({ table, missing: [], extra: [] })),
     );
+    expect(await live('organizations')).toMatchObject([{ limits: { rpm: 600, tpm: null, concurrency: null } }]);
     for (const { table, rows } of tables) expect([table, rows]).toEqual([table, (await live(table)).length]);
     expect(tables.every(({ rows }) => rows > 0)).toBe(true);
     const { rows } = await sql`select 1 from pg_namespace where nspname = 'rebuilt'`.execute(app.orm.em.getKysely());

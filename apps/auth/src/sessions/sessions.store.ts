@@ -33,7 +33,13 @@ export async function findSession(em: EntityManager, digest: string): Promise<Cr
     .innerJoin('members', 'members.member_id', 'sessions.member_id')
     .innerJoin('organizations', 'organizations.organization_id', 'sessions.organization_id')
     .select(['sessions.session_id', 'sessions.version', 'sessions.organization_id', 'sessions.expires_at'])
-    .select(['members.member_id', 'members.role', 'organizations.status_version'])
+    .select(['members.member_id', 'members.role'])
+    // A session has no limits, but it is voided with all that rests on the organization.
+    .select(({ fn }) =>
+      fn<number>('greatest', ['organizations.status_version', 'organizations.limits_version']).as(
+        'organization_version',
+      ),
+    )
     .where('sessions.digest', '=', digest)
     .where((is) => is.or([is('sessions.ended_at', 'is', null), is('sessions.end_reason', '=', 'expired')]))
     .where('members.status', '=', 'active')
@@ -45,7 +51,7 @@ export async function findSession(em: EntityManager, digest: string): Promise<Cr
     version: row.version,
     kind: 'session',
     organizationId: row.organization_id,
-    organizationVersion: row.status_version,
+    organizationVersion: row.organization_version,
     project: null,
     name: '',
     scopes: [],
@@ -57,6 +63,8 @@ export async function findSession(em: EntityManager, digest: string): Promise<Cr
     rpm: null,
     tpm: null,
     concurrency: null,
+    organizationLimits: null,
+    projectLimits: null,
     priority: null,
     maxBudget: null,
     budgetReset: null,

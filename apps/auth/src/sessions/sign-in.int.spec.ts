@@ -121,6 +121,15 @@ describe('POST /api/auth/login', () => {
     });
   });
 
+  it('gives a session that goes on when limits of its organization void what gateways know', async () => {
+    const { email: known, organizationId } = await someone('viewer');
+    const { token } = (await app.login(known)).body.data;
+    await app.organizations.changeSettings(manager(organizationId), organizationId, {}, { rpm: 5 });
+    const { limitsVersion } = await app.organizations.organization(organizationId);
+    expect(limitsVersion).toBeGreaterThan(1);
+    expect(await app.credentialOf(token)).toMatchObject({ organizationVersion: limitsVersion });
+  });
+
   it('401: the same answer to a wrong email and a wrong password', async () => {
     const { email: known } = await someone();
     const answers = [await app.login(known, 'wrong wrong wrong'), await app.login(email('nobody'))];

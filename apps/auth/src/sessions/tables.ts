@@ -16,7 +16,7 @@ export interface SessionTables extends Pick<MemberTables, 'members'> {
     end_reason: string | null;
     version: number;
   };
-  organizations: { organization_id: string; status: string; status_version: number };
+  organizations: { organization_id: string; status: string; status_version: number; limits_version: number };
   login_attempts: { bucket: string; attempts: number; ends_at: string };
   oidc_transactions: { state_digest: string; organization_id: string | null; ends_at: string };
 }

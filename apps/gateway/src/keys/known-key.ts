@@ -69,6 +69,12 @@ export class KnownKey implements Credential {
   get concurrency() {
     return this.profile.concurrency;
   }
+  get organizationLimits() {
+    return this.profile.organizationLimits;
+  }
+  get projectLimits() {
+    return this.profile.projectLimits;
+  }
   get priority() {
     return this.profile.priority;
   }
