@@ -8,6 +8,7 @@ import type { KnownKey } from '../keys/known-key.js';
 import { permits, type Use } from '../keys/permits.js';
 import type { Headers } from '../keys/presented-secret.js';
 import type { PreviousUses } from '../keys/previous-uses.service.js';
+import type { LimitScope } from '../limits/limit-scopes.js';
 import type { RateDecision, RateLimiter } from '../limits/limiter.js';
 import type { Organizations } from '../organizations/organizations.service.js';
 import type { Prices } from '../prices/prices.service.js';
@@ -75,14 +76,12 @@ export class Admission {
   }
 
   /**
-   * Takes one request of the key's limits; undefined where it has none. The decision's numbers go out as headers, refused or
-   * not; what it took must be settled at the end.
+   * Takes one request of the limits of key, project and organization; undefined where there are none. The numbers of the
+   * key's own go out as headers, refused or not; what it took must be settled at the end.
    * @param estimate tokens
    */
-  async limit({ credential }: Presented, requestId: string, estimate: number): Promise<RateDecision | undefined> {
-    const { rpm, tpm, concurrency } = credential;
-    if (rpm === null && tpm === null && concurrency === null) return undefined;
-    return this.limiter.admit(credential, requestId, estimate);
+  async limit(scopes: readonly LimitScope[], requestId: string, estimate: number): Promise<RateDecision | undefined> {
+    return scopes.length === 0 ? undefined : this.limiter.admit(scopes, requestId, estimate);
   }
 
   /** @param tokens what the request really took */

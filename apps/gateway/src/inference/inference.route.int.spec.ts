@@ -4,6 +4,7 @@ import fastify, { type FastifyInstance } from 'fastify';
 import { register } from 'prom-client';
 import type { Journal } from '../journal/journal.service.js';
 import { aKnownKey } from '../keys/known-key.fixture.js';
+import type { KnownKey } from '../keys/known-key.js';
 import type { RateDecision } from '../limits/limiter.js';
 import type { Refusals } from '../refusals/refusals.service.js';
 import type { Admission } from './admission.service.js';
@@ -11,10 +12,16 @@ import { InferenceRoute } from './inference.route.js';
 import type { Relay, RelayOrder } from './relay.service.js';
 
 const left = { limit: 100, remaining: 40, resetMs: 1_500 };
-const place = { keyId: 'k1', requestId: 'r1', tokens: 517, part: 1, slot: true };
-const allowed: RateDecision = { refusedBy: undefined, requests: left, tokens: left, place, degraded: false };
+const place = { requestId: 'r1', scopes: [], tokens: 514, part: 1 };
+const allowed: RateDecision = {
+  refused: undefined,
+  own: { requests: left, tokens: left },
+  place,
+  degraded: false,
+};
 
 let gateway: FastifyInstance;
+let credential: KnownKey;
 let decision: RateDecision | undefined;
 let estimates: number[];
 let settled: number[];
@@ -32,12 +39,13 @@ beforeEach(() => {
     await reply.send({});
     return 'ok';
   };
-  const presented = { digest: 'd', credential: aKnownKey({ tpm: 100 }), organizationId: 'o1' };
+  credential = aKnownKey({ tpm: 100 });
+  const presented = () => ({ digest: 'd', credential, organizationId: 'o1' });
   const workload = { project: 'default', name: 'chat', model: 'm' };
   const admission = {
-    identify: async () => presented,
-    place: async () => ({ ...presented, workload, price: { version: 'v', prices: {} } }),
-    limit: async (_presented: unknown, _id: string, estimate: number) => {
+    identify: async () => presented(),
+    place: async () => ({ ...presented(), workload, price: { version: 'v', prices: {} } }),
+    limit: async (_scopes: unknown, _id: string, estimate: number) => {
       estimates.push(estimate);
       return decision;
     },
@@ -73,22 +81,37 @@ describe('an inference request', () => {
   });
 
   it.each([
-    ['requests', 'rate_limit_exceeded', '2'],
-    ['tokens', 'rate_limit_exceeded', '2'],
-    ['concurrency', 'concurrency_limit_exceeded', '1'],
+    ['key', 'requests', 'rate_limit_exceeded', '2', "This key's limit of 100 requests per minute is reached."],
+    ['project', 'requests', 'rate_limit_exceeded', '2', "This project's limit of 100 requests per minute is reached."],
+    [
+      'organization',
+      'tokens',
+      'rate_limit_exceeded',
+      '2',
+      "This request may take 514 tokens; this organization's limit of 100 per minute leaves 40.",
+    ],
+    ['project', 'concurrency', 'concurrency_limit_exceeded', '1', 'Too many requests of this project are in flight.'],
   ] as const)(
-    'over its limit of %s is refused with %s, with how long to wait, and settles nothing',
-    async (refusedBy, code, wait) => {
-      decision = { ...allowed, refusedBy };
+    "over its %s's limit of %s is refused with %s, how long to wait and whose limit it is, and settles nothing",
+    async (of, by, code, wait, message) => {
+      decision = { ...allowed, refused: { of, by, left: by === 'concurrency' ? undefined : left } };
       const { statusCode, headers, json } = await post();
-      expect([statusCode, json<{ error: { code: string } }>().error.code, headers['retry-after']]).toEqual([
-        429,
-        code,
-        wait,
-      ]);
+      const { error } = json<{ error: { code: string; message: string } }>();
+      expect([statusCode, error.code, error.message, headers['retry-after']]).toEqual([429, code, message, wait]);
       expect(settled).toEqual([]);
     },
   );
+
+  it.each([
+    ['its key', { tpm: 100 }, [514]],
+    ['its project', { tpm: null, projectLimits: { rpm: null, tpm: 100, concurrency: null } }, [514]],
+    ['its organization', { tpm: null, organizationLimits: { rpm: null, tpm: 100, concurrency: null } }, [514]],
+    ['nobody', { tpm: null, organizationLimits: { rpm: 1, tpm: null, concurrency: null } }, [0]],
+  ] as const)('is estimated where the tokens of %s are limited', async (_whose, limits, expected) => {
+    credential = aKnownKey(limits);
+    await post();
+    expect(estimates).toEqual(expected);
+  });
 
   it('of a key without limits asks nobody and says nothing of limits', async () => {
     decision = undefined;

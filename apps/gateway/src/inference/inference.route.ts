@@ -5,6 +5,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Counter, Histogram } from 'prom-client';
 import type { OpenedRequest } from '../journal/entry.js';
 import type { Journal } from '../journal/journal.service.js';
+import { limitScopes } from '../limits/limit-scopes.js';
 import type { Left, RateDecision } from '../limits/limiter.js';
 import type { Refusals } from '../refusals/refusals.service.js';
 import type { Admission, Admitted } from './admission.service.js';
@@ -83,11 +84,12 @@ export class InferenceRoute {
     const asked = readInferenceRequest(request.body as Buffer | undefined);
     known.model ??= asked.model;
     const admitted = await this.admission.place(presented, known.model);
+    const scopes = limitScopes(presented.credential);
     // Nobody's time is spent on what nobody limits.
-    const estimate = presented.credential.tpm === null ? 0 : estimateTokens(asked, endpoint !== 'embeddings');
-    const limits = await this.admission.limit(presented, request.id, estimate);
+    const estimate = scopes.some(({ tpm }) => tpm !== null) ? estimateTokens(asked, endpoint !== 'embeddings') : 0;
+    const limits = await this.admission.limit(scopes, request.id, estimate);
     if (limits) void reply.headers(rateHeaders(limits));
-    if (limits?.refusedBy !== undefined) throw refusalOf(limits);
+    if (limits?.refused) throw refusalOf(limits.refused, estimate);
 
     const exchange = new Exchange(opened(request.id, endpoint, asked, admitted), startedAt);
     let result: string | undefined;
@@ -138,18 +140,21 @@ function readDeadline(header: string | string[] | undefined): number {
   return milliseconds;
 }
 
-function refusalOf({ refusedBy, requests, tokens, place }: RateDecision): Rejected {
-  if (refusedBy === 'concurrency') return new Rejected('concurrency_limit_exceeded', undefined, { retryAfter: 1 });
-  const { resetMs } = (refusedBy === 'tokens' ? tokens : requests)!;
+/** Says whose limit it was: a key's owner can't raise that of its organization. */
+function refusalOf({ of, by, left }: NonNullable<RateDecision['refused']>, estimate: number): Rejected {
+  if (by === 'concurrency' || !left)
+    return new Rejected('concurrency_limit_exceeded', `Too many requests of this ${of} are in flight.`, {
+      retryAfter: 1,
+    });
   const sentence =
-    refusedBy === 'tokens'
-      ? `This request may take ${place.tokens} tokens; this key's limit of ${tokens!.limit} per minute leaves ${tokens!.remaining}.`
-      : undefined;
-  return new Rejected('rate_limit_exceeded', sentence, { retryAfter: resetMs / 1000 });
+    by === 'tokens'
+      ? `This request may take ${estimate} tokens; this ${of}'s limit of ${left.limit} per minute leaves ${left.remaining}.`
+      : `This ${of}'s limit of ${left.limit} requests per minute is reached.`;
+  return new Rejected('rate_limit_exceeded', sentence, { retryAfter: left.resetMs / 1000 });
 }
 
-/** OpenAI's rate headers; a reset is a duration such as `12ms` or `1.5s`. */
-export function rateHeaders({ requests, tokens, degraded }: RateDecision): Record<string, string> {
+/** OpenAI's rate headers, of the key's own limits; a reset is a duration such as `12ms` or `1.5s`. */
+export function rateHeaders({ own: { requests, tokens }, degraded }: RateDecision): Record<string, string> {
   const of = (what: string, left: Left | undefined): Record<string, string> =>
     left === undefined
       ? {}

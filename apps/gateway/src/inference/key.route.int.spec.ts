@@ -51,7 +51,9 @@ const ask = async (secret?: string) => {
 
 describe('GET /v1/key', () => {
   it('says what a key is and may do, and what money there is', async () => {
-    const secret = auth.add('credit', aCredential({ rpm: 60, maxBudget: '2500000000000', budgetReset: 'daily' }));
+    const organizationLimits = { rpm: 600, tpm: null, concurrency: 5 };
+    const budget = { maxBudget: '2500000000000', budgetReset: 'daily' } as const;
+    const secret = auth.add('credit', aCredential({ rpm: 60, organizationLimits, ...budget }));
     expect(await ask(secret)).toEqual({
       status: 200,
       body: {
@@ -67,6 +69,8 @@ describe('GET /v1/key', () => {
         expiresAt: null,
         previousUntil: null,
         limits: { rpm: 60, tpm: null, concurrency: null, priority: null },
+        projectLimits: null,
+        organizationLimits,
         maxBudget: '2.50',
         budgetReset: 'daily',
         balance: '1.50',

@@ -49,7 +49,7 @@ export class KeyRoute {
 /** Money is decimal text in USD. */
 function keyAnswer(credential: Credential, keyPrefix: string, balance: bigint | undefined) {
   const { keyId, name, kind, scopes, access, models, ipAllow, expiresAt, previousUntil } = credential;
-  const { rpm, tpm, concurrency, priority, maxBudget, budgetReset } = credential;
+  const { rpm, tpm, concurrency, priority, maxBudget, budgetReset, projectLimits, organizationLimits } = credential;
   return {
     id: keyId,
     name,
@@ -64,6 +64,9 @@ function keyAnswer(credential: Credential, keyPrefix: string, balance: bigint | 
     /** Set for a secret that was rotated away: when it ends. */
     previousUntil,
     limits: { rpm, tpm, concurrency, priority },
+    /** What it shares with the other keys of its project, and of its organization; null: no limit. */
+    projectLimits,
+    organizationLimits,
     maxBudget: maxBudget === null ? null : formatUsd(BigInt(maxBudget)),
     budgetReset,
     balance: balance === undefined ? null : formatUsd(balance),

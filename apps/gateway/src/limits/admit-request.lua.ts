@@ -1,114 +1,143 @@
 /**
- * Takes one request of a key's limits, all of them or none. The log of admitted requests is a sorted set, id →
- * microsecond, so that the count is exact over any window, and a request that is sent twice is counted once. Tokens are
- * counted in 60 parts of the window, the oldest counting whole. Places in flight are leases: id → microsecond of their end.
- * Refused requests leave nothing behind, so everything is bounded by the limits, and ends by itself.
+ * Takes one request of every limit of every scope (its key, project, organization), all of them or none. The log of
+ * admitted requests is a sorted set, id → microsecond, so that the count is exact over any window, and a request that is
+ * sent twice is counted once. Tokens are counted in 60 parts of the window, the oldest counting whole. Places in flight are
+ * leases: id → microsecond of their end. Refused requests leave nothing behind, so everything is bounded by the limits, and
+ * ends by itself.
  *
  * Time is the server's: gateways' clocks differ, and two of them must not see two windows.
  *
- * KEYS: log of requests, tokens by part, places in flight
- * ARGV: window in ms, request id, rpm, tpm, tokens of this request, concurrency, lease in ms; a limit of -1 is none
- * Returns {0 admitted | refused by: 1 requests, 2 tokens, 3 concurrency, 1 if it was admitted before, requests in the
- * window, ms until a further one fits, tokens in the window, ms until as many fit again, the part that was charged}
+ * KEYS: of each scope: log of requests, tokens by part, places in flight; touched where there is such a limit
+ * ARGV: window in ms, request id, tokens of this request, lease in ms; of each scope: rpm, tpm, concurrency, -1 being none
+ * Returns {the scope that refused, from 1, or 0 admitted; by: 1 requests, 2 tokens, 3 concurrency; 1 if it was admitted
+ * before; the part that was charged}, then for each scope {requests in the window, ms until a further one fits, tokens in the
+ * window, ms until as many fit again}
  */
 export const ADMIT_REQUEST = `
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local window = ARGV[1] * 1000
-local id = ARGV[2]
-local rpm, tpm, tokens = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local places, lease = tonumber(ARGV[6]), ARGV[7] * 1000
-local known, count = false, 0
-if rpm >= 0 then
-  redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - window)
-  count = redis.call('ZCARD', KEYS[1])
-  known = redis.call('ZSCORE', KEYS[1], id) ~= false
-end
+local id, tokens, lease = ARGV[2], tonumber(ARGV[3]), ARGV[4] * 1000
 local size = math.max(1, math.floor(window / 60))
 local part = math.floor(now / size)
-local used, parts = 0, {}
-if tpm >= 0 then
-  local oldest = math.floor((now - window) / size)
-  local all = redis.call('HGETALL', KEYS[2])
-  for i = 1, #all, 2 do
-    local at, charged = tonumber(all[i]), tonumber(all[i + 1])
-    if at < oldest then
-      redis.call('HDEL', KEYS[2], all[i])
-    else
-      used = used + charged
-      parts[#parts + 1] = {at, charged}
+local oldest = math.floor((now - window) / size)
+
+local scopes, known = {}, false
+for i = 1, #KEYS / 3 do
+  local scope = {
+    log = KEYS[3 * i - 2], counted = KEYS[3 * i - 1], running = KEYS[3 * i],
+    rpm = tonumber(ARGV[3 * i + 2]), tpm = tonumber(ARGV[3 * i + 3]), places = tonumber(ARGV[3 * i + 4]),
+    count = 0, used = 0, parts = {}, busy = 0,
+  }
+  if scope.rpm >= 0 then
+    redis.call('ZREMRANGEBYSCORE', scope.log, '-inf', now - window)
+    scope.count = redis.call('ZCARD', scope.log)
+    known = known or redis.call('ZSCORE', scope.log, id) ~= false
+  end
+  if scope.tpm >= 0 then
+    local all = redis.call('HGETALL', scope.counted)
+    for j = 1, #all, 2 do
+      local at, charged = tonumber(all[j]), tonumber(all[j + 1])
+      if at < oldest then
+        redis.call('HDEL', scope.counted, all[j])
+      else
+        scope.used = scope.used + charged
+        scope.parts[#scope.parts + 1] = {at, charged}
+      end
     end
   end
+  if scope.places >= 0 then
+    redis.call('ZREMRANGEBYSCORE', scope.running, '-inf', now)
+    scope.busy = redis.call('ZCARD', scope.running)
+    known = known or redis.call('ZSCORE', scope.running, id) ~= false
+  end
+  scopes[i] = scope
 end
-local running = 0
-if places >= 0 then
-  redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
-  running = redis.call('ZCARD', KEYS[3])
-  known = known or redis.call('ZSCORE', KEYS[3], id) ~= false
-end
-local refused = 0
+
+local of, by = 0, 0
 if not known then
-  if rpm >= 0 and count >= rpm then refused = 1
-  elseif tpm >= 0 and used + tokens > tpm then refused = 2
-  elseif places >= 0 and running >= places then refused = 3
-  else
-    if rpm >= 0 then
-      redis.call('ZADD', KEYS[1], now, id)
-      redis.call('PEXPIRE', KEYS[1], ARGV[1] + 1000)
-      count = count + 1
+  for i, scope in ipairs(scopes) do
+    if scope.rpm >= 0 and scope.count >= scope.rpm then by = 1
+    elseif scope.tpm >= 0 and scope.used + tokens > scope.tpm then by = 2
+    elseif scope.places >= 0 and scope.busy >= scope.places then by = 3
     end
-    if tpm >= 0 then
-      redis.call('HINCRBY', KEYS[2], string.format('%.0f', part), tokens)
-      redis.call('PEXPIRE', KEYS[2], ARGV[1] * 2)
-      used = used + tokens
-      parts[#parts + 1] = {part, tokens}
-    end
-    if places >= 0 then
-      redis.call('ZADD', KEYS[3], now + lease, id)
-      redis.call('PEXPIRE', KEYS[3], ARGV[7] * 2)
-    end
-  end
-end
-local reset = 0
-if rpm >= 0 and count >= rpm then
-  local leaves = redis.call('ZRANGE', KEYS[1], count - rpm, count - rpm, 'WITHSCORES')[2]
-  reset = leaves and math.ceil((leaves + window - now) / 1000) or tonumber(ARGV[1])
-end
-local freed = 0
-if tpm >= 0 and used + tokens > tpm then
-  freed = tonumber(ARGV[1])
-  table.sort(parts, function(a, b) return a[1] < b[1] end)
-  local left = used
-  for _, entry in ipairs(parts) do
-    left = left - entry[2]
-    if left + tokens <= tpm then
-      freed = math.ceil(((entry[1] + 1) * size + window - now) / 1000)
+    if by > 0 then
+      of = i
       break
     end
   end
 end
-return {refused, known and 1 or 0, count, reset, used, freed, part}
+
+local answer = {of, by, known and 1 or 0, part}
+for i, scope in ipairs(scopes) do
+  if of == 0 and not known then
+    if scope.rpm >= 0 then
+      redis.call('ZADD', scope.log, now, id)
+      redis.call('PEXPIRE', scope.log, ARGV[1] + 1000)
+      scope.count = scope.count + 1
+    end
+    if scope.tpm >= 0 then
+      redis.call('HINCRBY', scope.counted, string.format('%.0f', part), tokens)
+      redis.call('PEXPIRE', scope.counted, ARGV[1] * 2)
+      scope.used = scope.used + tokens
+      scope.parts[#scope.parts + 1] = {part, tokens}
+    end
+    if scope.places >= 0 then
+      redis.call('ZADD', scope.running, now + lease, id)
+      redis.call('PEXPIRE', scope.running, ARGV[4] * 2)
+    end
+  end
+  local reset = 0
+  if scope.rpm >= 0 and scope.count >= scope.rpm then
+    local place = scope.count - scope.rpm
+    local leaves = redis.call('ZRANGE', scope.log, place, place, 'WITHSCORES')[2]
+    reset = leaves and math.ceil((leaves + window - now) / 1000) or tonumber(ARGV[1])
+  end
+  local freed = 0
+  if scope.tpm >= 0 and scope.used + tokens > scope.tpm then
+    freed = tonumber(ARGV[1])
+    table.sort(scope.parts, function(a, b) return a[1] < b[1] end)
+    local left = scope.used
+    for _, entry in ipairs(scope.parts) do
+      left = left - entry[2]
+      if left + tokens <= scope.tpm then
+        freed = math.ceil(((entry[1] + 1) * size + window - now) / 1000)
+        break
+      end
+    end
+  end
+  answer[#answer + 1] = {scope.count, reset, scope.used, freed}
+end
+return answer
 `;
 
 /**
- * The end of an admitted request: its place is free, and the tokens charged become those it took.
+ * The end of an admitted request: its places are free, and the tokens charged become those it took.
  *
- * KEYS: tokens by part, places in flight · ARGV: request id, the part that was charged, the difference
+ * KEYS: of each scope, as above
+ * ARGV: request id, the part that was charged, 1 if it is to count as never admitted; of each scope: the difference
  */
 export const SETTLE_REQUEST = `
-redis.call('ZREM', KEYS[2], ARGV[1])
-if ARGV[3] ~= '0' and redis.call('HEXISTS', KEYS[1], ARGV[2]) == 1 then
-  if redis.call('HINCRBY', KEYS[1], ARGV[2], ARGV[3]) < 0 then redis.call('HSET', KEYS[1], ARGV[2], 0) end
+for i = 1, #KEYS / 3 do
+  local log, counted, running = KEYS[3 * i - 2], KEYS[3 * i - 1], KEYS[3 * i]
+  if ARGV[3] == '1' then redis.call('ZREM', log, ARGV[1]) end
+  redis.call('ZREM', running, ARGV[1])
+  local difference = ARGV[3 + i]
+  if difference ~= '0' and redis.call('HEXISTS', counted, ARGV[2]) == 1 then
+    if redis.call('HINCRBY', counted, ARGV[2], difference) < 0 then redis.call('HSET', counted, ARGV[2], 0) end
+  end
 end
 `;
 
 /**
- * A request still in flight keeps its place, or has it again after Redis lost it.
+ * A request still in flight keeps its places, or has them again after Redis lost them.
  *
- * KEYS: places in flight · ARGV: request id, lease in ms
+ * KEYS: places in flight, of each scope that limits them · ARGV: request id, lease in ms
  */
-export const RENEW_PLACE = `
+export const RENEW_PLACES = `
 local time = redis.call('TIME')
-redis.call('ZADD', KEYS[1], time[1] * 1000000 + time[2] + ARGV[2] * 1000, ARGV[1])
-redis.call('PEXPIRE', KEYS[1], ARGV[2] * 2)
+for _, running in ipairs(KEYS) do
+  redis.call('ZADD', running, time[1] * 1000000 + time[2] + ARGV[2] * 1000, ARGV[1])
+  redis.call('PEXPIRE', running, ARGV[2] * 2)
+end
 `;

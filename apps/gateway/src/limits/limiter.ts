@@ -1,7 +1,4 @@
-import type { Credential } from '@sluice/contracts/auth';
-
-/** Of a key; null = none. Requests and tokens per window, and requests in flight at once. */
-export type Limits = Pick<Credential, 'keyId' | 'rpm' | 'tpm' | 'concurrency'>;
+import type { LimitScope, ScopeKind } from './limit-scopes.js';
 
 /** How much of one limit is left. */
 export interface Left {
@@ -11,23 +8,43 @@ export interface Left {
   readonly resetMs: number;
 }
 
+/** What is left of a scope's limits; undefined where it has none. */
+export interface ScopeLeft {
+  readonly requests: Left | undefined;
+  readonly tokens: Left | undefined;
+}
+
 /** What an admitted request has taken, to be given back or set right at its end. */
 export interface Place {
-  readonly keyId: string;
   readonly requestId: string;
-  /** The estimate that it was charged; 0 without a limit of tokens. */
+  /** Where it counts. */
+  readonly scopes: readonly LimitScope[];
+  /** The estimate that it was charged, where tokens are limited. */
   readonly tokens: number;
   /** The part of the window, by Redis' clock, that was charged; undefined where Redis did not decide. */
   readonly part: number | undefined;
-  /** It has one of the key's places in flight. */
-  readonly slot: boolean;
 }
 
-/** What a limiter said of one request. A refused one has taken nothing, of no limit. */
+export type LimitKind = 'requests' | 'tokens' | 'concurrency';
+
+/** Which limit refuses, and whose. */
+export interface Refused {
+  readonly scope: LimitScope;
+  readonly by: LimitKind;
+}
+
+/** What a limiter said of one request. A refused one has taken nothing, of no scope and no limit. */
 export interface RateDecision {
-  readonly refusedBy: 'requests' | 'tokens' | 'concurrency' | undefined;
-  readonly requests: Left | undefined;
-  readonly tokens: Left | undefined;
+  readonly refused:
+    | {
+        readonly of: ScopeKind;
+        readonly by: LimitKind;
+        /** Of the limit that refuses; of places in flight nobody knows when one is free. */
+        readonly left: Left | undefined;
+      }
+    | undefined;
+  /** What is left of the key's own limits. */
+  readonly own: ScopeLeft;
   readonly place: Place;
   /** Redis is away: this gateway enforces its own share. */
   readonly degraded: boolean;
@@ -35,14 +52,35 @@ export interface RateDecision {
 
 export interface RateLimiter {
   /**
-   * Takes one request of the key's limits, once however often it is asked for the same `requestId` within the window.
-   * All limits or none. Never throws.
+   * Takes one request of every limit of every scope, once however often it is asked for the same `requestId` within the
+   * window. All of them or none. Never throws.
+   * @param scopes at least one
    * @param tokens what the request is estimated to take
    */
-  admit(limits: Limits, requestId: string, tokens: number): Promise<RateDecision>;
+  admit(scopes: readonly LimitScope[], requestId: string, tokens: number): Promise<RateDecision>;
 
-  /** At the end of an admitted request, once: gives its place in flight back and puts the fact where the estimate was. */
+  /** At the end of an admitted request, once: gives its places in flight back and puts the fact where the estimate was. */
   settle(place: Place, tokens: number): void;
+}
+
+/** @param leftOf what is left of a scope of the place */
+export function decisionOn(
+  place: Place,
+  refused: Refused | undefined,
+  leftOf: (scope: LimitScope) => ScopeLeft,
+  degraded: boolean,
+): RateDecision {
+  const key = place.scopes.find(({ kind }) => kind === 'key');
+  return {
+    refused: refused && {
+      of: refused.scope.kind,
+      by: refused.by,
+      left: refused.by === 'concurrency' ? undefined : leftOf(refused.scope)[refused.by],
+    },
+    own: key ? leftOf(key) : { requests: undefined, tokens: undefined },
+    place,
+    degraded,
+  };
 }
 
 /**

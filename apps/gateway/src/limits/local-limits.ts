@@ -1,9 +1,10 @@
-import { localShare, type Limits, type Place, type RateDecision } from './limiter.js';
+import type { LimitScope } from './limit-scopes.js';
+import { decisionOn, localShare, type LimitKind, type Place, type RateDecision } from './limiter.js';
 import { LocalWindows } from './local-windows.js';
 
 /**
- * What this gateway itself has admitted; also while Redis counts for all, so that no limit starts anew at the moment Redis
- * goes away.
+ * What this gateway itself has admitted, by scope; also while Redis counts for all, so that no limit starts anew at the
+ * moment Redis goes away.
  */
 export class LocalLimits {
   private readonly requests: LocalWindows;
@@ -19,48 +20,55 @@ export class LocalLimits {
    * @param gateways among how many the limits are shared; 1 = all of it
    * @param now monotonic milliseconds
    */
-  admit(limits: Limits, requestId: string, tokens: number, gateways: number, now: number): RateDecision {
-    const { keyId, rpm, tpm, concurrency } = limits;
-    const share = (limit: number) => localShare(limit, gateways);
-    const running = this.running.get(keyId);
-    let refusedBy: RateDecision['refusedBy'];
-    if (rpm !== null && !this.requests.fits(keyId, share(rpm), requestId, now, 1)) refusedBy = 'requests';
-    else if (tpm !== null && !this.tokens.fits(keyId, share(tpm), requestId, now, tokens)) refusedBy = 'tokens';
-    else if (concurrency !== null && !running?.has(requestId) && (running?.size ?? 0) >= share(concurrency))
-      refusedBy = 'concurrency';
-    const place = placeOf(limits, requestId, tokens, undefined);
-    if (refusedBy === undefined) this.note(limits, place, now);
-    return {
-      refusedBy,
-      requests: rpm === null ? undefined : this.requests.left(keyId, share(rpm), now, 1),
-      tokens: tpm === null ? undefined : this.tokens.left(keyId, share(tpm), now, tokens),
-      place,
-      degraded: true,
-    };
+  admit(place: Place, gateways: number, now: number): RateDecision {
+    const shares = place.scopes.map((scope) => shareOf(scope, gateways));
+    const refusals = shares.map((share) => this.refusedBy(share, place, now));
+    const at = refusals.findIndex((by) => by !== undefined);
+    if (at < 0) this.note(place, now);
+    const refused = at < 0 ? undefined : { scope: place.scopes[at]!, by: refusals[at]! };
+    const leftOf = (scope: LimitScope) => this.left(shares[place.scopes.indexOf(scope)]!, place.tokens, now);
+    return decisionOn(place, refused, leftOf, true);
   }
 
   /** Notes a request that was admitted, here or by Redis. */
-  note({ keyId, rpm, tpm }: Limits, { requestId, tokens, slot }: Place, now: number): void {
-    if (rpm !== null) this.requests.take(keyId, requestId, now, 1);
-    if (tpm !== null) this.tokens.take(keyId, requestId, now, tokens);
-    if (!slot) return;
-    const running = this.running.get(keyId);
-    if (running) running.add(requestId);
-    else this.running.set(keyId, new Set([requestId]));
+  note({ scopes, requestId, tokens }: Place, now: number): void {
+    for (const { name, rpm, tpm, concurrency } of scopes) {
+      if (rpm !== null) this.requests.take(name, requestId, now, 1);
+      if (tpm !== null) this.tokens.take(name, requestId, now, tokens);
+      if (concurrency === null) continue;
+      const running = this.running.get(name);
+      if (running) running.add(requestId);
+      else this.running.set(name, new Set([requestId]));
+    }
   }
 
-  settle({ keyId, requestId, tokens }: Place, fact: number): void {
-    if (tokens > 0) this.tokens.correct(keyId, requestId, fact - tokens);
-    const running = this.running.get(keyId);
-    running?.delete(requestId);
-    if (running?.size === 0) this.running.delete(keyId);
+  settle({ scopes, requestId, tokens }: Place, fact: number): void {
+    for (const { name, tpm } of scopes) {
+      if (tpm !== null) this.tokens.correct(name, requestId, fact - tokens);
+      const running = this.running.get(name);
+      running?.delete(requestId);
+      if (running?.size === 0) this.running.delete(name);
+    }
+  }
+
+  private refusedBy(share: LimitScope, { requestId, tokens }: Place, now: number): LimitKind | undefined {
+    const { name, rpm, tpm, concurrency } = share;
+    if (rpm !== null && !this.requests.fits(name, rpm, requestId, now, 1)) return 'requests';
+    if (tpm !== null && !this.tokens.fits(name, tpm, requestId, now, tokens)) return 'tokens';
+    const running = this.running.get(name);
+    const full = concurrency !== null && !running?.has(requestId) && (running?.size ?? 0) >= concurrency;
+    return full ? 'concurrency' : undefined;
+  }
+
+  private left({ name, rpm, tpm }: LimitScope, tokens: number, now: number) {
+    return {
+      requests: rpm === null ? undefined : this.requests.left(name, rpm, now, 1),
+      tokens: tpm === null ? undefined : this.tokens.left(name, tpm, now, tokens),
+    };
   }
 }
 
-export const placeOf = (limits: Limits, requestId: string, tokens: number, part: number | undefined): Place => ({
-  keyId: limits.keyId,
-  requestId,
-  tokens: limits.tpm === null ? 0 : tokens,
-  part,
-  slot: limits.concurrency !== null,
-});
+function shareOf(scope: LimitScope, gateways: number): LimitScope {
+  const share = (limit: number | null) => (limit === null ? null : localShare(limit, gateways));
+  return { ...scope, rpm: share(scope.rpm), tpm: share(scope.tpm), concurrency: share(scope.concurrency) };
+}

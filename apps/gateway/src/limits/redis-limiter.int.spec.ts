@@ -3,14 +3,12 @@ import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { manualClock, withBacking } from '@sluice/testing';
 import { Redis } from 'ioredis';
 import { register } from 'prom-client';
-import { RedisLimiter, type RedisLimiterOptions } from './redis-limiter.service.js';
+import { answers as answersOnce, aScope, eventually, Limiters, pause, WINDOW_MS } from './limiters.fixture.js';
+import type { RedisLimiter, RedisLimiterOptions } from './redis-limiter.service.js';
 
 const backing = withBacking(['redis'], { own: true });
+const limiters = new Limiters(() => backing().redis.url);
 
-/** Small, so that a test sees several windows go by. */
-const WINDOW_MS = 1_000;
-
-let made: RedisLimiter[] = [];
 let direct: Redis;
 let key: string;
 beforeEach(() => {
@@ -19,50 +17,21 @@ beforeEach(() => {
   key = randomUUID();
 });
 afterEach(() => {
-  for (const limiter of made) limiter.onApplicationShutdown();
-  made = [];
+  limiters.stop();
   direct.disconnect();
 });
 
-function limiter(options: Partial<RedisLimiterOptions> = {}): RedisLimiter {
-  const one = new RedisLimiter({
-    url: backing().redis.url,
-    gateways: () => 1,
-    windowMs: WINDOW_MS,
-    // Far from the real 100 ms: a machine that is busy elsewhere must not look like a Redis that is away.
-    timeoutMs: 1_000,
-    ...options,
-  });
-  one.onModuleInit();
-  made.push(one);
-  return one;
-}
-
-/** A limiter that has been connected: its first decisions may come before the connection. */
-async function connected(options: Partial<RedisLimiterOptions> = {}): Promise<RedisLimiter> {
-  const one = limiter(options);
-  await answers(one);
-  return one;
-}
-
-const answers = (one: RedisLimiter) => eventually(async () => !(await admitOf(one, randomUUID(), 10)).degraded);
+const limiter = (options?: Partial<RedisLimiterOptions>) => limiters.start(options);
+const connected = (options?: Partial<RedisLimiterOptions>) => limiters.connected(options);
+const answers = (one: RedisLimiter) => eventually(() => answersOnce(one));
+const inRedis = (what: 'rpm' | 'tpm' | 'run') => `sluice:${what}:{o}:key:${key}`;
 
 /** With a limit of requests alone. */
 async function admitOf(one: RedisLimiter, keyId: string, rpm: number, id: string = randomUUID()) {
-  const decision = await one.admit({ keyId, rpm, tpm: null, concurrency: null }, id, 0);
-  return { allowed: decision.refusedBy === undefined, ...decision.requests!, degraded: decision.degraded };
+  const { refused, own, degraded } = await one.admit([aScope('key', keyId, { rpm })], id, 0);
+  return { allowed: refused === undefined, ...own.requests!, degraded };
 }
 const admit = (one: RedisLimiter, rpm: number, id: string = randomUUID()) => admitOf(one, key, rpm, id);
-
-const pause = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
-
-async function eventually(condition: () => Promise<boolean>): Promise<void> {
-  for (let i = 0; i < 400; i++) {
-    if (await condition()) return;
-    await pause(25);
-  }
-  throw new Error('it did not come to be');
-}
 
 describe('with Redis', () => {
   it('admits up to the limit and says what is left, then refuses with the time to wait', async () => {
@@ -98,7 +67,7 @@ describe('with Redis', () => {
         expect(decision.degraded).toBe(false);
         if (!decision.allowed) refused++;
         // Its place in the log: the moment it was admitted by Redis' own clock, in microseconds.
-        else admittedAt.push(Number(await direct.zscore(`sluice:rpm:{${key}}`, id)));
+        else admittedAt.push(Number(await direct.zscore(inRedis('rpm'), id)));
       }
     });
     const admittedAt: number[] = [];
@@ -149,7 +118,7 @@ describe('with Redis', () => {
   it('the log of a key is bounded by its limit and goes when nothing is admitted any more', async () => {
     const one = await connected();
     for (let i = 0; i < 50; i++) await admit(one, 5);
-    const name = `sluice:rpm:{${key}}`;
+    const name = inRedis('rpm');
     expect(await direct.zcard(name)).toBeLessThanOrEqual(5);
     const ttl = await direct.pttl(name);
     expect(ttl).toBeGreaterThan(0);
@@ -166,7 +135,7 @@ describe('with Redis', () => {
 
   it('answers an error of Redis with its own judgement, never with an exception', async () => {
     const one = await connected();
-    await direct.set(`sluice:rpm:{${key}}`, 'not a sorted set');
+    await direct.set(inRedis('rpm'), 'not a sorted set');
     expect(await admit(one, 1)).toMatchObject({ allowed: true, degraded: true });
     expect(await admit(one, 1)).toMatchObject({ allowed: false, degraded: true });
   });
@@ -180,8 +149,10 @@ interface Asked {
   id?: string;
 }
 /** With any limits. */
-const ask = (one: RedisLimiter, { rpm, tpm, concurrency, tokens = 0, id = randomUUID() }: Asked) =>
-  one.admit({ keyId: key, rpm: rpm ?? null, tpm: tpm ?? null, concurrency: concurrency ?? null }, id, tokens);
+async function ask(one: RedisLimiter, { tokens = 0, id = randomUUID(), ...limits }: Asked) {
+  const { refused, own, place, degraded } = await one.admit([aScope('key', key, limits)], id, tokens);
+  return { refusedBy: refused?.by, ...own, place, degraded };
+}
 
 describe('tokens', () => {
   it('are charged by the estimate, for all gateways, and what does not fit is refused with the time to wait', async () => {
@@ -268,7 +239,7 @@ describe('several limits', () => {
     expect((await ask(one, { ...limits, tokens: 601 })).refusedBy).toBe('tokens');
     expect((await ask(one, { ...limits, tokens: 100 })).refusedBy).toBe('concurrency');
     one.settle(first.place, 400);
-    await eventually(async () => (await direct.zcard(`sluice:run:{${key}}`)) === 0);
+    await eventually(async () => (await direct.zcard(inRedis('run'))) === 0);
     const second = await ask(one, { ...limits, tokens: 600 });
     expect(second).toMatchObject({ refusedBy: undefined, requests: { remaining: 1 }, tokens: { remaining: 0 } });
   });
@@ -287,7 +258,7 @@ describe('several limits', () => {
   it('leave nothing behind in Redis that does not end by itself', async () => {
     const one = await connected();
     await ask(one, { rpm: 5, tpm: 100, concurrency: 2, tokens: 10 });
-    for (const name of ['rpm', 'tpm', 'run']) expect(await direct.pttl(`sluice:${name}:{${key}}`)).toBeGreaterThan(0);
+    for (const what of ['rpm', 'tpm', 'run'] as const) expect(await direct.pttl(inRedis(what))).toBeGreaterThan(0);
   });
 });
 

@@ -1,12 +1,14 @@
 import { Injectable, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import { systemClock, type Clock } from '@sluice/primitives/clock';
 import { loggerFor } from '@sluice/service-kit';
-import { Redis, type Result } from 'ioredis';
+import { Redis } from 'ioredis';
 import CircuitBreaker from 'opossum';
 import { Counter, Gauge } from 'prom-client';
-import { ADMIT_REQUEST, RENEW_PLACE, SETTLE_REQUEST } from './admit-request.lua.js';
-import type { Limits, Place, RateDecision, RateLimiter } from './limiter.js';
-import { LocalLimits, placeOf } from './local-limits.js';
+import { ADMIT_REQUEST, RENEW_PLACES, SETTLE_REQUEST } from './admit-request.lua.js';
+import type { LimitScope } from './limit-scopes.js';
+import { decisionOn, type Place, type RateDecision, type RateLimiter, type ScopeLeft } from './limiter.js';
+import { LocalLimits } from './local-limits.js';
+import { defineScript, type Script } from './redis-script.js';
 
 const WINDOW_MS = 60_000;
 const TIMEOUT_MS = 100;
@@ -27,46 +29,15 @@ const BREAKER = {
   enableSnapshots: false,
 };
 
-type Answer = [
-  refused: 0 | 1 | 2 | 3,
-  known: 0 | 1,
-  count: number,
-  resetMs: number,
-  used: number,
-  freedMs: number,
-  part: number,
-];
+/** What the script says of one scope. */
+type ScopeCounts = [count: number, resetMs: number, used: number, freedMs: number];
+type Answer = [of: number, by: 0 | 1 | 2 | 3, known: 0 | 1, part: number, ...scopes: ScopeCounts[]];
 const REFUSED_BY = [undefined, 'requests', 'tokens', 'concurrency'] as const;
-
-declare module 'ioredis' {
-  interface RedisCommander<Context> {
-    admitRequest(
-      log: string,
-      tokens: string,
-      running: string,
-      windowMs: number,
-      requestId: string,
-      rpm: number,
-      tpm: number,
-      weight: number,
-      concurrency: number,
-      leaseMs: number,
-    ): Result<Answer, Context>;
-    settleRequest(
-      tokens: string,
-      running: string,
-      requestId: string,
-      part: number,
-      difference: number,
-    ): Result<null, Context>;
-    renewPlace(running: string, requestId: string, leaseMs: number): Result<null, Context>;
-  }
-}
 
 const decisions = new Counter({
   name: 'sluice_gateway_rate_decisions_total',
-  help: 'Requests by what the rate limiter said, and whether Redis or this gateway alone decided',
-  labelNames: ['result', 'by'],
+  help: 'Requests by what the rate limiter said, whose limit refused, and whether Redis or this gateway alone decided',
+  labelNames: ['result', 'of', 'by'],
 });
 const degradedGauge = new Gauge({
   name: 'sluice_gateway_rate_limiter_degraded',
@@ -87,14 +58,18 @@ export interface RedisLimiterOptions {
 }
 
 /**
- * Requests and tokens per minute and requests in flight, by key, counted in Redis for all gateways: one script, one round
- * trip, auto-pipelined with what else arrives in the same turn. While Redis is away each gateway enforces its share in memory. For one window after
- * Redis is back both must agree, as Redis does not know what was admitted without it, or may have lost its data.
+ * Requests and tokens per minute and requests in flight, of a key, its project and its organization, counted in Redis for
+ * all gateways: one script, one round trip, auto-pipelined with what else arrives in the same turn. While Redis is away
+ * each gateway enforces its share in memory. For one window after Redis is back both must agree, as Redis does not know
+ * what was admitted without it, or may have lost its data.
  */
 @Injectable()
 export class RedisLimiter implements RateLimiter, OnModuleInit, OnApplicationShutdown {
   private readonly redis: Redis;
-  private readonly breaker: CircuitBreaker<[limits: Limits, requestId: string, tokens: number], Answer>;
+  private readonly admitRequest: Script<Answer>;
+  private readonly settleRequest: Script<null>;
+  private readonly renewPlaces: Script<null>;
+  private readonly breaker: CircuitBreaker<[scopes: readonly LimitScope[], requestId: string, tokens: number], Answer>;
   private readonly local: LocalLimits;
   /** Places in flight of this gateway, to be renewed. */
   private readonly held = new Map<string, Place>();
@@ -125,13 +100,13 @@ export class RedisLimiter implements RateLimiter, OnModuleInit, OnApplicationShu
       retryStrategy: (attempt) => Math.min(50 * 2 ** Math.min(attempt, 5), 1_000),
       reconnectOnError: (error) => error.message.startsWith('READONLY'),
     });
-    this.redis.defineCommand('admitRequest', { numberOfKeys: 3, lua: ADMIT_REQUEST });
-    this.redis.defineCommand('settleRequest', { numberOfKeys: 2, lua: SETTLE_REQUEST });
-    this.redis.defineCommand('renewPlace', { numberOfKeys: 1, lua: RENEW_PLACE });
+    this.admitRequest = defineScript(this.redis, 'admitRequest', ADMIT_REQUEST, [3, 6, 9]);
+    this.settleRequest = defineScript(this.redis, 'settleRequest', SETTLE_REQUEST, [3, 6, 9]);
+    this.renewPlaces = defineScript(this.redis, 'renewPlaces', RENEW_PLACES, [1, 2, 3]);
     // The state is told by what decides; an error without a listener would be printed.
     this.redis.on('error', () => undefined);
     // A command may wait behind a pipeline that hangs, where its own timeout has not begun: the breaker's has.
-    this.breaker = new CircuitBreaker((limits, requestId, tokens) => this.ask(limits, requestId, tokens), {
+    this.breaker = new CircuitBreaker((scopes, requestId, tokens) => this.ask(scopes, requestId, tokens), {
       ...BREAKER,
       timeout,
     });
@@ -149,83 +124,77 @@ export class RedisLimiter implements RateLimiter, OnModuleInit, OnApplicationShu
     this.redis.disconnect();
   }
 
-  async admit(limits: Limits, requestId: string, tokens: number): Promise<RateDecision> {
-    const decision = (await this.byRedis(limits, requestId, tokens)) ?? this.alone(limits, requestId, tokens);
-    const { refusedBy, place, degraded } = decision;
-    if (refusedBy === undefined && place.slot) this.held.set(requestId, place);
-    decisions.inc({ result: refusedBy ?? 'allowed', by: degraded ? 'gateway' : 'redis' });
+  async admit(scopes: readonly LimitScope[], requestId: string, tokens: number): Promise<RateDecision> {
+    const decision = (await this.byRedis(scopes, requestId, tokens)) ?? this.alone({ requestId, scopes, tokens });
+    const { refused, place, degraded } = decision;
+    if (refused === undefined && placesOf(place).length > 0) this.held.set(requestId, place);
+    decisions.inc({ result: refused?.by ?? 'allowed', of: refused?.of ?? '', by: degraded ? 'gateway' : 'redis' });
     return decision;
   }
 
   settle(place: Place, tokens: number): void {
     this.held.delete(place.requestId);
     this.local.settle(place, tokens);
-    const { tokens: counted, running } = keysOf(place.keyId);
-    const difference = place.tokens === 0 || place.part === undefined ? 0 : tokens - place.tokens;
-    if (!place.slot && difference === 0) return;
-    // Not waited for: a place that cannot be given back is free when its lease ends, an estimate with its window.
-    this.redis.settleRequest(counted, running, place.requestId, place.part ?? 0, difference).catch(() => undefined);
+    this.leave(place, tokens);
   }
 
   /** Undefined when Redis does not answer. */
-  private async byRedis(limits: Limits, requestId: string, tokens: number): Promise<RateDecision | undefined> {
+  private async byRedis(
+    scopes: readonly LimitScope[],
+    requestId: string,
+    tokens: number,
+  ): Promise<RateDecision | undefined> {
     let answer: Answer;
     try {
-      answer = await this.breaker.fire(limits, requestId, tokens);
+      answer = await this.breaker.fire(scopes, requestId, tokens);
     } catch (error) {
       this.say(true, error);
       return undefined;
     }
     this.say(false);
-    const [refused, known, count, resetMs, used, freedMs, part] = answer;
-    const { rpm, tpm } = limits;
-    const place = placeOf(limits, requestId, tokens, part);
-    const decision: RateDecision = {
-      refusedBy: REFUSED_BY[refused],
-      requests: rpm === null ? undefined : { limit: rpm, remaining: Math.max(0, rpm - count), resetMs },
-      tokens: tpm === null ? undefined : { limit: tpm, remaining: Math.max(0, tpm - used), resetMs: freedMs },
-      place,
-      degraded: false,
-    };
-    if (refused !== 0 || known === 1) return decision;
+    const [of, refusedBy, known, part, ...counts] = answer;
+    const place: Place = { requestId, scopes, tokens, part };
+    const by = REFUSED_BY[refusedBy];
+    const refused = by && { scope: scopes[of - 1]!, by };
+    const decision = decisionOn(place, refused, (scope) => leftOf(scope, counts[scopes.indexOf(scope)]!), false);
+    if (refused || known === 1) return decision;
     const now = this.clock.monotonic();
-    if (now - this.aloneAt < this.windowMs) {
-      const own = this.local.admit(limits, requestId, tokens, 1, now);
-      if (own.refusedBy !== undefined) {
-        this.settle(place, 0);
-        return own;
-      }
-    } else this.local.note(limits, place, now);
-    return decision;
+    if (now - this.aloneAt >= this.windowMs) {
+      this.local.note(place, now);
+      return decision;
+    }
+    const own = this.local.admit(place, 1, now);
+    if (own.refused === undefined) return decision;
+    this.leave(place, 0, true);
+    return own;
   }
 
-  private alone(limits: Limits, requestId: string, tokens: number): RateDecision {
+  private alone(request: Omit<Place, 'part'>): RateDecision {
     const now = this.clock.monotonic();
     this.aloneAt = now;
-    return this.local.admit(limits, requestId, tokens, this.options.gateways(), now);
+    return this.local.admit({ ...request, part: undefined }, this.options.gateways(), now);
   }
 
-  private ask({ keyId, rpm, tpm, concurrency }: Limits, requestId: string, tokens: number): Promise<Answer> {
-    const { log, tokens: counted, running } = keysOf(keyId);
-    const [most, mostTokens, places] = [rpm ?? -1, tpm ?? -1, concurrency ?? -1];
-    const { windowMs, leaseMs } = this;
-    return this.redis.admitRequest(
-      log,
-      counted,
-      running,
-      windowMs,
-      requestId,
-      most,
-      mostTokens,
-      tokens,
-      places,
-      leaseMs,
-    );
+  private ask(scopes: readonly LimitScope[], requestId: string, tokens: number): Promise<Answer> {
+    const limits = scopes.flatMap(({ rpm, tpm, concurrency }) => [rpm ?? -1, tpm ?? -1, concurrency ?? -1]);
+    return this.admitRequest(keysOf(scopes), this.windowMs, requestId, tokens, this.leaseMs, ...limits);
+  }
+
+  /**
+   * Not waited for: a place that cannot be given back is free when its lease ends, an estimate with its window.
+   * @param never it is to count as never admitted
+   */
+  private leave(place: Place, fact: number, never = false): void {
+    const { requestId, scopes, tokens, part } = place;
+    const change = part === undefined ? 0 : fact - tokens;
+    const changes = scopes.map(({ tpm }) => (tpm === null ? 0 : change));
+    if (!never && placesOf(place).length === 0 && changes.every((one) => one === 0)) return;
+    this.settleRequest(keysOf(scopes), requestId, part ?? 0, never ? 1 : 0, ...changes).catch(() => undefined);
   }
 
   private renew(): void {
-    for (const { keyId, requestId } of this.held.values())
-      this.redis.renewPlace(keysOf(keyId).running, requestId, this.leaseMs).catch(() => undefined);
+    for (const place of this.held.values())
+      this.renewPlaces(placesOf(place), place.requestId, this.leaseMs).catch(() => undefined);
   }
 
   private say(degraded: boolean, error?: unknown): void {
@@ -238,9 +207,15 @@ export class RedisLimiter implements RateLimiter, OnModuleInit, OnApplicationShu
   }
 }
 
-/** The hash tag keeps everything of one key on one node of a cluster. */
-const keysOf = (keyId: string) => ({
-  log: `sluice:rpm:{${keyId}}`,
-  tokens: `sluice:tpm:{${keyId}}`,
-  running: `sluice:run:{${keyId}}`,
+/** Of each scope: log of requests, tokens by part, places in flight. */
+const keysOf = (scopes: readonly LimitScope[]): string[] =>
+  scopes.flatMap(({ name }) => [`sluice:rpm:${name}`, `sluice:tpm:${name}`, placeKey(name)]);
+const placeKey = (name: string): string => `sluice:run:${name}`;
+/** Where a request has places in flight. */
+const placesOf = ({ scopes }: Place): string[] =>
+  scopes.filter(({ concurrency }) => concurrency !== null).map(({ name }) => placeKey(name));
+
+const leftOf = ({ rpm, tpm }: LimitScope, [count, resetMs, used, freedMs]: ScopeCounts): ScopeLeft => ({
+  requests: rpm === null ? undefined : { limit: rpm, remaining: Math.max(0, rpm - count), resetMs },
+  tokens: tpm === null ? undefined : { limit: tpm, remaining: Math.max(0, tpm - used), resetMs: freedMs },
 });
