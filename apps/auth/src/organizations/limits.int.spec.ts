@@ -64,6 +64,7 @@ describe.each([
       ],
       [{ rpm: null }, { rpm: null, tpm: 1_000_000, concurrency: 5 }],
     ] as const;
+    let before = 1;
     for (const [change, now] of steps) {
       gateways.heard.length = 0;
       const { status, body } = await put(path, change);
@@ -71,7 +72,22 @@ describe.each([
       expect(await shown()).toEqual(partly(now));
       // Requests in flight are let to their end.
       expect(gateways.heard).toEqual([{ id: organizationId, version: expect.any(Number), inflight: 'drain' }]);
+      // A gateway takes one that is not higher for news of before.
+      const { version } = gateways.heard[0]!;
+      expect(version).toBeGreaterThan(before);
+      before = version;
     }
+  });
+
+  it('are announced in the transaction that changes them, so that a process may die behind it', async () => {
+    await put(path, { rpm: 5 });
+    const sql = `select event_id, version from events where stream_id = ? and type like '%LimitsChanged'`;
+    const connection = app.orm.em.fork().getConnection();
+    const stream = [`organization-${organizationId}`];
+    const [event] = await connection.execute<{ event_id: string; version: number }[]>(sql, stream);
+    const announced = app.published.filter(({ subject }) => subject === `keyfeed.key.${organizationId}`);
+    expect(announced).toEqual([expect.objectContaining({ id: `${event!.event_id}:keyfeed:${organizationId}` })]);
+    expect(JSON.parse(announced[0]!.payload)).toMatchObject({ version: event!.version });
   });
 
   it('that are set as they are run the whole procedure again, at the version that they are of', async () => {

@@ -270,8 +270,15 @@ describe('memory', () => {
   });
 
   it('holds what keys of an organization have in common once', () => {
-    for (let i = 0; i < 10; i++) learn({ keyId: `k${i}`, name: `n${i}`, version: i + 1 }, `d${i}`);
+    const shared = () => ({
+      organizationLimits: { rpm: 600, tpm: null, concurrency: 5 },
+      projectLimits: { rpm: null, tpm: 9, concurrency: null },
+    });
+    for (let i = 0; i < 10; i++) learn({ ...shared(), keyId: `k${i}`, name: `n${i}`, version: i + 1 }, `d${i}`);
     expect([p.size, p.profileCount]).toEqual([10, 1]);
+    // Not only as equal ones: with a million keys that would be a million of them.
+    expect(p.admit('d1')?.organizationLimits).toBe(p.admit('d9')?.organizationLimits);
+    expect(p.admit('d1')?.projectLimits).toEqual(shared().projectLimits);
     expect(p.admit('d1')!.scopes).toBe(p.admit('d9')!.scopes);
   });
 
