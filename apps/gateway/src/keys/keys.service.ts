@@ -150,7 +150,11 @@ export class Keys implements OnModuleInit, OnApplicationShutdown {
    */
   goesOn(running: Running): Promise<void> | undefined {
     const known = this.admit(running.credential.digest);
-    if (known) running.credential = known;
+    if (known) {
+      running.credential = known;
+      // It was changed, not ended: an end that comes after it is another matter.
+      running.drained = false;
+    }
     // A question under way is waited for: between the end of the evidence and the answer nothing goes out.
     if (known || (!running.asking && systemClock.monotonic() < running.askedAt + EVIDENCE_MS)) return undefined;
     running.asking ??= this.askAgain(running).finally(() => (running.asking = undefined));

@@ -130,6 +130,17 @@ describe('a request in flight', () => {
     expect(cutWith).toEqual(['invalid_api_key']);
   });
 
+  it('that a change let go on, of limits for instance, is cut by an end that only auth can tell', async () => {
+    await track();
+    answer = () => aCredential({ organizationVersion: 2 });
+    change('drain', 2, 'o1');
+    await pass(2_500);
+    expect(cutWith).toEqual([]);
+    answer = refuse('invalid_api_key');
+    await pass(5_000);
+    expect(cutWith).toEqual(['invalid_api_key']);
+  });
+
   it('is asked about every L when the feed is lost, goes on while nobody can say, and is cut by a no', async () => {
     await track();
     asked = 0;
