@@ -10,7 +10,7 @@
  * KEYS: of each scope: log of requests, tokens by part, places in flight; touched where there is such a limit
  * ARGV: window in ms, request id, tokens of this request, lease in ms; of each scope: rpm, tpm, concurrency, -1 being none
  * Returns {the scope that refused, from 1, or 0 admitted; by: 1 requests, 2 tokens, 3 concurrency; 1 if it was admitted
- * before; the part that was charged}, then for each scope {requests in the window, ms until a further one fits, tokens in the
+ * before; the part that was charged; and of each scope: requests in the window, ms until a further one fits, tokens in the
  * window, ms until as many fit again}
  */
 export const ADMIT_REQUEST = `
@@ -22,75 +22,69 @@ local size = math.max(1, math.floor(window / 60))
 local part = math.floor(now / size)
 local oldest = math.floor((now - window) / size)
 
-local scopes, known = {}, false
+local scopes, known, of, by = {}, false, 0, 0
+-- Of scope i: its log is KEYS[3 * i - 2], its tokens KEYS[3 * i - 1], its places KEYS[3 * i].
 for i = 1, #KEYS / 3 do
-  local scope = {
-    log = KEYS[3 * i - 2], counted = KEYS[3 * i - 1], running = KEYS[3 * i],
-    rpm = tonumber(ARGV[3 * i + 2]), tpm = tonumber(ARGV[3 * i + 3]), places = tonumber(ARGV[3 * i + 4]),
-    count = 0, used = 0, parts = {}, busy = 0,
-  }
-  if scope.rpm >= 0 then
-    redis.call('ZREMRANGEBYSCORE', scope.log, '-inf', now - window)
-    scope.count = redis.call('ZCARD', scope.log)
-    known = known or redis.call('ZSCORE', scope.log, id) ~= false
+  local rpm, tpm, places = tonumber(ARGV[3 * i + 2]), tonumber(ARGV[3 * i + 3]), tonumber(ARGV[3 * i + 4])
+  local count, used, parts, running = 0, 0, nil, 0
+  if rpm >= 0 then
+    local log = KEYS[3 * i - 2]
+    redis.call('ZREMRANGEBYSCORE', log, '-inf', now - window)
+    count = redis.call('ZCARD', log)
+    known = known or redis.call('ZSCORE', log, id) ~= false
   end
-  if scope.tpm >= 0 then
-    local all = redis.call('HGETALL', scope.counted)
+  if tpm >= 0 then
+    parts = {}
+    local all = redis.call('HGETALL', KEYS[3 * i - 1])
     for j = 1, #all, 2 do
       local at, charged = tonumber(all[j]), tonumber(all[j + 1])
       if at < oldest then
-        redis.call('HDEL', scope.counted, all[j])
+        redis.call('HDEL', KEYS[3 * i - 1], all[j])
       else
-        scope.used = scope.used + charged
-        scope.parts[#scope.parts + 1] = {at, charged}
+        used = used + charged
+        parts[#parts + 1] = {at, charged}
       end
     end
   end
-  if scope.places >= 0 then
-    redis.call('ZREMRANGEBYSCORE', scope.running, '-inf', now)
-    scope.busy = redis.call('ZCARD', scope.running)
-    known = known or redis.call('ZSCORE', scope.running, id) ~= false
+  if places >= 0 then
+    redis.call('ZREMRANGEBYSCORE', KEYS[3 * i], '-inf', now)
+    running = redis.call('ZCARD', KEYS[3 * i])
+    known = known or redis.call('ZSCORE', KEYS[3 * i], id) ~= false
   end
-  scopes[i] = scope
-end
-
-local of, by = 0, 0
-if not known then
-  for i, scope in ipairs(scopes) do
-    if scope.rpm >= 0 and scope.count >= scope.rpm then by = 1
-    elseif scope.tpm >= 0 and scope.used + tokens > scope.tpm then by = 2
-    elseif scope.places >= 0 and scope.busy >= scope.places then by = 3
-    end
-    if by > 0 then
-      of = i
-      break
+  if of == 0 then
+    if rpm >= 0 and count >= rpm then of, by = i, 1
+    elseif tpm >= 0 and used + tokens > tpm then of, by = i, 2
+    elseif places >= 0 and running >= places then of, by = i, 3
     end
   end
+  scopes[i] = {rpm = rpm, tpm = tpm, places = places, count = count, used = used, parts = parts}
 end
+if known then of, by = 0, 0 end
 
 local answer = {of, by, known and 1 or 0, part}
-for i, scope in ipairs(scopes) do
+for i = 1, #scopes do
+  local scope = scopes[i]
   if of == 0 and not known then
     if scope.rpm >= 0 then
-      redis.call('ZADD', scope.log, now, id)
-      redis.call('PEXPIRE', scope.log, ARGV[1] + 1000)
+      redis.call('ZADD', KEYS[3 * i - 2], now, id)
+      redis.call('PEXPIRE', KEYS[3 * i - 2], ARGV[1] + 1000)
       scope.count = scope.count + 1
     end
     if scope.tpm >= 0 then
-      redis.call('HINCRBY', scope.counted, string.format('%.0f', part), tokens)
-      redis.call('PEXPIRE', scope.counted, ARGV[1] * 2)
+      redis.call('HINCRBY', KEYS[3 * i - 1], string.format('%.0f', part), tokens)
+      redis.call('PEXPIRE', KEYS[3 * i - 1], ARGV[1] * 2)
       scope.used = scope.used + tokens
       scope.parts[#scope.parts + 1] = {part, tokens}
     end
     if scope.places >= 0 then
-      redis.call('ZADD', scope.running, now + lease, id)
-      redis.call('PEXPIRE', scope.running, ARGV[4] * 2)
+      redis.call('ZADD', KEYS[3 * i], now + lease, id)
+      redis.call('PEXPIRE', KEYS[3 * i], ARGV[4] * 2)
     end
   end
   local reset = 0
   if scope.rpm >= 0 and scope.count >= scope.rpm then
     local place = scope.count - scope.rpm
-    local leaves = redis.call('ZRANGE', scope.log, place, place, 'WITHSCORES')[2]
+    local leaves = redis.call('ZRANGE', KEYS[3 * i - 2], place, place, 'WITHSCORES')[2]
     reset = leaves and math.ceil((leaves + window - now) / 1000) or tonumber(ARGV[1])
   end
   local freed = 0
@@ -106,7 +100,7 @@ for i, scope in ipairs(scopes) do
       end
     end
   end
-  answer[#answer + 1] = {scope.count, reset, scope.used, freed}
+  answer[4 * i + 1], answer[4 * i + 2], answer[4 * i + 3], answer[4 * i + 4] = scope.count, reset, scope.used, freed
 end
 return answer
 `;

@@ -29,9 +29,8 @@ const BREAKER = {
   enableSnapshots: false,
 };
 
-/** What the script says of one scope. */
-type ScopeCounts = [count: number, resetMs: number, used: number, freedMs: number];
-type Answer = [of: number, by: 0 | 1 | 2 | 3, known: 0 | 1, part: number, ...scopes: ScopeCounts[]];
+/** `counts` are four of each scope. */
+type Answer = [of: number, by: 0 | 1 | 2 | 3, known: 0 | 1, part: number, ...counts: number[]];
 const REFUSED_BY = [undefined, 'requests', 'tokens', 'concurrency'] as const;
 
 const decisions = new Counter({
@@ -156,7 +155,7 @@ export class RedisLimiter implements RateLimiter, OnModuleInit, OnApplicationShu
     const place: Place = { requestId, scopes, tokens, part };
     const by = REFUSED_BY[refusedBy];
     const refused = by && { scope: scopes[of - 1]!, by };
-    const decision = decisionOn(place, refused, (scope) => leftOf(scope, counts[scopes.indexOf(scope)]!), false);
+    const decision = decisionOn(place, refused, (scope) => leftOf(scope, counts, 4 * scopes.indexOf(scope)), false);
     if (refused || known === 1) return decision;
     const now = this.clock.monotonic();
     if (now - this.aloneAt >= this.windowMs) {
@@ -215,7 +214,11 @@ const placeKey = (name: string): string => `sluice:run:${name}`;
 const placesOf = ({ scopes }: Place): string[] =>
   scopes.filter(({ concurrency }) => concurrency !== null).map(({ name }) => placeKey(name));
 
-const leftOf = ({ rpm, tpm }: LimitScope, [count, resetMs, used, freedMs]: ScopeCounts): ScopeLeft => ({
-  requests: rpm === null ? undefined : { limit: rpm, remaining: Math.max(0, rpm - count), resetMs },
-  tokens: tpm === null ? undefined : { limit: tpm, remaining: Math.max(0, tpm - used), resetMs: freedMs },
-});
+/** @param at where the numbers of the scope begin */
+function leftOf({ rpm, tpm }: LimitScope, counts: readonly number[], at: number): ScopeLeft {
+  const [count, resetMs, used, freedMs] = counts.slice(at, at + 4) as [number, number, number, number];
+  return {
+    requests: rpm === null ? undefined : { limit: rpm, remaining: Math.max(0, rpm - count), resetMs },
+    tokens: tpm === null ? undefined : { limit: tpm, remaining: Math.max(0, tpm - used), resetMs: freedMs },
+  };
+}
