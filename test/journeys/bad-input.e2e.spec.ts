@@ -150,12 +150,12 @@ describe('the management plane, done wrong', () => {
     ],
     ["somebody else's key", 404, 'not_found', () => manage('DELETE', '/api/keys/00000000-0000-7000-8000-000000000000')],
     [
-      'a limit that is not enforced yet',
-      501,
-      'not_implemented',
-      () => manage('POST', '/api/keys/credit', { name: 'a', maxBudget: 5 }),
+      'a budget below a micro-dollar',
+      400,
+      'invalid_request',
+      () => manage('POST', '/api/keys/credit', { name: 'a', maxBudget: 0.0000001 }),
     ],
-    ['an endpoint that is not there yet', 501, 'not_implemented', () => manage('GET', '/api/audit')],
+    ['an endpoint that is not there yet', 501, 'not_implemented', () => manage('GET', '/api/pools')],
     [
       'a body over 10 MB',
       413,

@@ -114,7 +114,8 @@ export const OPERATIONS: readonly Operation[] = [
   ...on('auth', 'POST', '/v1/api-keys/:id/rotate', 'keys:write'),
   ...on('auth', 'GET', '/api/projects', 'projects:read'),
   ...on('auth', 'POST', '/api/projects', 'projects:write'),
-  ...on('auth', 'PUT', '/api/projects/:slug', 'projects:write'),
+  // Whoever may make keys does not raise what holds them all.
+  ...on('auth', 'PUT', '/api/projects/:slug', 'settings:write'),
   ...on('auth', 'GET', '/api/projects/:slug/workloads', 'projects:read'),
   ...on('auth', 'GET', '/api/projects/:slug/workloads/:name', 'projects:read'),
   ...on('auth', 'PUT DELETE', '/api/projects/:slug/workloads/:name', 'projects:write'),

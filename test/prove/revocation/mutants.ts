@@ -36,7 +36,7 @@ const SINCE = patch(PROJECTION, ' && entry.sentAt >= this.followingSince;', ';')
 const CUT = patch(KEYS, `this.cut(running, new Rejected('invalid_api_key', REVOKED), 'invalidation');`, ';');
 const ASK_AGAIN = patch(
   KEYS,
-  'return known || systemClock.monotonic() < running.askedAt + EVIDENCE_MS ? undefined : this.askAgain(running);',
+  'running.asking ??= this.askAgain(running).finally(() => (running.asking = undefined));\n        return running.asking;',
   'return undefined;',
 );
 

@@ -171,12 +171,14 @@ describe('limits', () => {
     expect(announced).toHaveLength(2);
   });
 
-  it('of a project are set by a key of that project, and by none of another or of another organization', async () => {
+  it('of a project are set by a key of the whole organization, and by none of one project or of another organization', async () => {
     await call('POST', '/api/projects', { slug: 'other' });
     const by = (project: string | null, organization = organizationId) => actorOf(organization, { project });
-    expect((await put('/api/projects/other', { rpm: 5 }, by('other'))).status).toBe(200);
-    const refused = await put('/api/projects/other', { rpm: 6 }, by('default'));
-    expect([refused.status, refused.body.error?.code]).toEqual([403, 'project_scope_mismatch']);
+    expect((await put('/api/projects/other', { rpm: 5 }, by(null))).status).toBe(200);
+    for (const project of ['other', 'default']) {
+      const refused = await put('/api/projects/other', { rpm: 6 }, by(project));
+      expect([refused.status, refused.body.error?.code]).toEqual([403, 'project_scope_mismatch']);
+    }
     const foreign = await put('/api/projects/other', { rpm: 7 }, by(null, await app.organization()));
     expect([foreign.status, foreign.body.error?.code]).toEqual([404, 'not_found']);
     const nowhere = await put('/api/projects/nowhere', { rpm: 7 });

@@ -51,7 +51,7 @@ export class ProjectsController {
     return ok({ slug: project, limits });
   }
 
-  /** Comes back when the limits are in force at every gateway. What is left out of them stays as it is. */
+  /** An administrator's, as they bind a project's own keys. Comes back when the limits are in force at every gateway. What is left out of them stays as it is. */
   @Put('projects/:slug')
   async change(
     @ManagementActor() actor: Actor,
@@ -60,7 +60,7 @@ export class ProjectsController {
     @Res() reply: FastifyReply,
   ) {
     const project = parse(slug, path, 'path');
-    requireProject(actor, project);
+    if (actor.project !== null) throw new Rejected('project_scope_mismatch');
     const { limits: asked } = parse(changeSchema, body);
     const organizationId = requireOrganization(actor);
     const { limits, reached } = await this.organizations.changeProject(actor, organizationId, project, asked);
