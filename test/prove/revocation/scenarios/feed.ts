@@ -52,7 +52,7 @@ export const FEED: readonly Scenario[] = [
       const subject = await stage.subject('short');
       await stage.warm(subject, a, c);
       stage.deafen(c);
-      c.process.kill('SIGUSR2');
+      c.process.kill('SIGWINCH');
       await sleep(100);
       c.process.kill('SIGSTOP');
       await stage.revokeUnheardBy(subject);
