@@ -1,4 +1,5 @@
 import { argon2, randomBytes, timingSafeEqual } from 'node:crypto';
+import { availableParallelism } from 'node:os';
 import { Injectable } from '@nestjs/common';
 import type { OnModuleInit } from '@nestjs/common';
 import { Rejected } from '@sluice/contracts/errors';
@@ -13,10 +14,13 @@ import {
   type Argon2Parameters,
 } from './password-hash.js';
 
-/** Hashes at once: each takes 19 MiB and one of the threads that files and names are looked up by, too. */
-const AT_ONCE = 2;
+/**
+ * Hashes at once: each takes 19 MiB, a core, and one of the threads that files and names are looked up by, too. Half of
+ * the cores, so that people who sign in do not slow down revokes.
+ */
+export const AT_ONCE = Math.min(2, Math.max(1, Math.floor(availableParallelism() / 2)));
 /** Those that wait; at about 40 ms each the last of them waits well below a second. */
-const MAX_WAITING = 32;
+export const MAX_WAITING = 16 * AT_ONCE;
 
 export interface Verified {
   readonly right: boolean;

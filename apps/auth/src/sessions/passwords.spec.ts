@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import { formatHash, parseHash } from './password-hash.js';
-import { Passwords } from './passwords.service.js';
+import { AT_ONCE, MAX_WAITING, Passwords } from './passwords.service.js';
 
 const passwords = new Passwords();
 
@@ -52,7 +52,7 @@ describe('a password', () => {
       Array.from({ length: 40 }, () => passwords.hash('correct horse battery')),
     );
     const refused = outcomes.filter(({ status }) => status === 'rejected') as PromiseRejectedResult[];
-    expect(refused.length).toBe(40 - 2 - 32);
+    expect(refused.length).toBe(40 - AT_ONCE - MAX_WAITING);
     for (const { reason } of refused) expect(reason).toMatchObject({ code: 'unavailable', retryAfter: 1 });
     await expect(passwords.hash('correct horse battery')).resolves.toMatch(/^\$argon2id/);
   });

@@ -52,6 +52,7 @@ export const FEED: readonly Scenario[] = [
       const subject = await stage.subject('short');
       await stage.warm(subject, a, c);
       stage.deafen(c);
+      const { restarts } = c.process;
       c.process.kill('SIGWINCH');
       await sleep(100);
       c.process.kill('SIGSTOP');
@@ -62,6 +63,7 @@ export const FEED: readonly Scenario[] = [
       await sleep(800);
       await stop();
       await Promise.all(waiting);
+      if (c.process.restarts > restarts) stage.problem('the gateway did not live through it');
       // With a clock like the others' again.
       c.process.kill('SIGKILL');
       await sleep(500);
