@@ -92,6 +92,17 @@ describe('the management plane', () => {
     expect(got.headers.get('set-cookie')).toBeNull();
   });
 
+  it('takes a request without a body for one, whatever type it names', async () => {
+    let type: string | undefined = 'none yet';
+    answer = (request, response) => {
+      type = request.headers['content-type'];
+      response.end('{}');
+    };
+    const json = { 'content-type': 'application/json' };
+    expect((await call(auth.add('management', admin()), 'DELETE', '/api/keys/k1', json)).status).toBe(200);
+    expect(type).toBeUndefined();
+  });
+
   it.each([
     ['a management key', 'management' as const, admin(), 'management'],
     [

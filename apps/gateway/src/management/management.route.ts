@@ -114,7 +114,8 @@ export class ManagementRoute {
     const actor = actorOf(digest === undefined ? undefined : await this.alive(digest, request), request);
     requirePermission(actor, permission);
     if (owner === 'not-yet') throw new Rejected('not_implemented', `${method} ${path} is not implemented yet.`);
-    const body = request.body as Buffer | undefined;
+    const given = request.body as Buffer | undefined;
+    const body = given?.length ? given : undefined;
     const called = request.url.split('?', 1)[0]!;
     const audited = this.audit.takes(operation);
     if (audited) await this.audit.command(actor, operation, called, body);
@@ -124,13 +125,14 @@ export class ManagementRoute {
     const headers: Record<string, string> = { authorization, 'x-request-id': request.id };
     for (const name of PASSED_HEADERS) {
       const value = request.headers[name];
-      if (typeof value === 'string') headers[name] = value;
+      // Many clients name a type with every request; a DELETE without a body is not one with bad JSON.
+      if (typeof value === 'string' && (body || name !== 'content-type')) headers[name] = value;
     }
     const answer = await this.send(owner, {
       method: request.method,
       path: request.url,
       headers,
-      body: body?.length ? body : null,
+      body: body ?? null,
     });
     if (audited) this.audit.outcome(actor, operation, called, answer.status);
     // And before what was read goes out. A command is done, and may have ended its own credential, as a logout does.
