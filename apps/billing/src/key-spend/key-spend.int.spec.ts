@@ -79,13 +79,16 @@ describe('what keys have spent, from the charges to KEYUSE', () => {
   it('is what was charged, whatever came twice or better later, and not what was absorbed', async () => {
     for (let i = 0; i < 3; i++) replica();
     const estimates = ofKeys(60, { rank: 2, estimated: true, outputTokens: '99' });
-    // The credit covers 74 of these requests; nobody pays for those of org-2.
+    // The credit covers 74 of these requests, or 42 estimates of them, and who comes when it is used up is absorbed for good;
+    // so what is charged depends on who comes first. Nobody pays for those of org-2.
     const batches = [estimates, ofKeys(60), ofKeys(100).toReversed(), ofKeys(5, { organizationId: 'org-2' })];
     batches.push(inJournal([record({ requestId: 'unpaid', keyId: 'key-unpaid', organizationId: 'org-2' })]));
     await Promise.all(batches.slice(0, 3).map((records, i) => store.take(batch(records, `boot-${i}`))));
     for (const records of batches) await store.take(batch(records, 'boot-again'));
     const expected = await truth();
-    expect(Object.values(expected).reduce((sum, spent) => sum + BigInt(spent), 0n)).toBe(20_000n);
+    const sum = Object.values(expected).reduce((all, spent) => all + Number(spent), 0);
+    expect(sum).toBeGreaterThanOrEqual(42 * 270);
+    expect(sum).toBeLessThanOrEqual(20_000);
     await until('the newest of each key', () => isDeepStrictEqual(known(), expected)).catch(() => {});
     expect(known()).toEqual(expected);
   });
