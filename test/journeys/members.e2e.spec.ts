@@ -92,6 +92,7 @@ const NOT_FOR_MEMBERS = [
   'DELETE /api/members/:id',
   'POST /api/members/:id/erase',
   'PUT /api/settings',
+  'PUT /api/projects/:slug',
   'GET /api/audit',
   'GET /api/audit/export',
   'POST /api/billing/topups',
