@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { AUTH_EVENTS } from '@sluice/contracts/auth';
 import { BILLING_EVENTS } from '@sluice/contracts/billing';
-import { ERRORS } from '@sluice/contracts/errors';
+import { ERRORS, inAnthropic, type ErrorCode } from '@sluice/contracts/errors';
 import { z } from 'zod';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
@@ -37,12 +37,19 @@ export function stale(): string[] {
 
 const errorTable = (): string =>
   [
-    '| code | status | meaning | remedy |',
-    '|---|---|---|---|',
+    '| code | status | under `/v1/messages` | meaning | remedy |',
+    '|---|---|---|---|---|',
     ...Object.entries(ERRORS).map(
-      ([code, { status, message, remedy }]) => `| \`${code}\` | ${status} | ${message} | ${remedy} |`,
+      ([code, { status, message, remedy }]) =>
+        `| \`${code}\` | ${status} | ${onMessages(code as ErrorCode)} | ${message} | ${remedy} |`,
     ),
   ].join('\n');
+
+/** Anthropic's type, and the status where it is another one there. */
+function onMessages(code: ErrorCode): string {
+  const { status, type } = inAnthropic(code);
+  return `${status === ERRORS[code].status ? '' : `${status} `}\`${type}\``;
+}
 
 function read(path: string): string | undefined {
   try {

@@ -1,9 +1,9 @@
 import type { IncomingMessage } from 'node:http';
-import { Rejected } from '@sluice/contracts/errors';
+import { ERRORS, Rejected } from '@sluice/contracts/errors';
 import { managementProblem, problemHeaders, toRejected } from '@sluice/service-kit';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { ERRORS } from '@sluice/contracts/errors';
 import { readBody } from './body.js';
+import type { CountTokensRoute } from './inference/count-tokens.route.js';
 import { ENDPOINTS, type InferenceRoute } from './inference/inference.route.js';
 import type { KeyRoute } from './inference/key.route.js';
 import type { ModelsRoute } from './inference/models.route.js';
@@ -15,8 +15,6 @@ const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const;
 const NOT_YET = [
   '/audio/transcriptions',
   '/responses',
-  '/messages',
-  '/messages/count_tokens',
   '/inference',
   '/key/usage',
   '/generations/:id',
@@ -24,6 +22,7 @@ const NOT_YET = [
 
 export interface EdgeRoutes {
   readonly inference: InferenceRoute;
+  readonly countTokens: CountTokensRoute;
   readonly models: ModelsRoute;
   readonly key: KeyRoute;
   readonly management: ManagementRoute;
@@ -31,7 +30,7 @@ export interface EdgeRoutes {
 }
 
 /** Every path that clients call, as plain Fastify routes: no guards, pipes or interceptors stand in their way. */
-export function edgeRoutes({ inference, models, key, management, bodyLimit }: EdgeRoutes) {
+export function edgeRoutes({ inference, countTokens, models, key, management, bodyLimit }: EdgeRoutes) {
   return async (scope: FastifyInstance): Promise<void> => {
     // Bodies stay bytes: the inference path reads them itself, the management path hands them on.
     scope.removeAllContentTypeParsers();
@@ -46,6 +45,15 @@ export function edgeRoutes({ inference, models, key, management, bodyLimit }: Ed
           inference.handle(request, reply, endpoint, workloadOf(request)),
         );
       }
+      only(scope, 'POST', `${prefix}/messages/count_tokens`, (request, reply) =>
+        countTokens.handle(request, reply, workloadOf(request)),
+      );
+      // Anywhere else Nest would answer; here the dialect is known.
+      scope.route({
+        method: [...METHODS],
+        url: `${prefix}/messages/*`,
+        handler: (request, reply) => problem(request, reply, new Rejected('not_found')),
+      });
       only(scope, 'GET', `${prefix}/models`, (request, reply) => models.list(request, reply));
       only(scope, 'GET', `${prefix}/models/*`, (request, reply) =>
         models.get(request, reply, (request.params as { '*': string })['*']),

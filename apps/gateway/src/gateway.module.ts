@@ -8,10 +8,12 @@ import { systemId } from '@sluice/primitives/id';
 import { HealthRegistry, logBroker, ServiceClient, ServiceTokens } from '@sluice/service-kit';
 import type { GatewayConfig } from './gateway.config.js';
 import { Admission } from './inference/admission.service.js';
+import { CountTokensRoute } from './inference/count-tokens.route.js';
 import { InferenceRoute } from './inference/inference.route.js';
 import { KeyRoute } from './inference/key.route.js';
 import { ModelsRoute } from './inference/models.route.js';
 import { Relay } from './inference/relay.service.js';
+import { RouterClient } from './inference/router.client.js';
 import { UsageLog } from './journal/usage-log.service.js';
 import { KeyFeed } from './keys/key-feed.service.js';
 import { KeyProjection } from './keys/key-projection.js';
@@ -41,14 +43,14 @@ class Lifecycle implements OnApplicationShutdown {
   constructor(
     @Inject(MESSAGING) private readonly messaging: Messaging,
     @Inject(CLIENTS) private readonly clients: Clients,
-    private readonly relay: Relay,
+    private readonly router: RouterClient,
     private readonly management: ManagementRoute,
   ) {
     logBroker(messaging);
   }
 
   async onApplicationShutdown(): Promise<void> {
-    await Promise.all([this.relay.close(), this.management.close(), this.messaging.close()]);
+    await Promise.all([this.router.close(), this.management.close(), this.messaging.close()]);
     await Promise.all(Object.values(this.clients).map((client: ServiceClient) => client.close()));
   }
 }
@@ -146,16 +148,28 @@ export class GatewayModule {
           ) => new Admission(keys, organizations, prices, limiter, uses),
         },
         {
+          provide: RouterClient,
+          inject: [ServiceTokens, Admission],
+          useFactory: (tokens: ServiceTokens, admission: Admission) =>
+            new RouterClient(config.ROUTER_URL, tokens, admission),
+        },
+        {
           provide: Relay,
-          inject: [ServiceTokens, Admission, Keys, UsageLog],
-          useFactory: (tokens: ServiceTokens, admission: Admission, keys: Keys, { journal }: UsageLog) =>
-            new Relay(config.ROUTER_URL, tokens, admission, keys, journal),
+          inject: [RouterClient, Admission, Keys, UsageLog],
+          useFactory: (router: RouterClient, admission: Admission, keys: Keys, { journal }: UsageLog) =>
+            new Relay(router, admission, keys, journal),
         },
         {
           provide: InferenceRoute,
           inject: [Admission, UsageLog, Relay, Refusals],
           useFactory: (admission: Admission, { journal }: UsageLog, relay: Relay, refusals: Refusals) =>
             new InferenceRoute(admission, journal, relay, refusals),
+        },
+        {
+          provide: CountTokensRoute,
+          inject: [Admission, RouterClient, Refusals],
+          useFactory: (admission: Admission, router: RouterClient, refusals: Refusals) =>
+            new CountTokensRoute(admission, router, refusals),
         },
         {
           provide: KeyRoute,

@@ -2,6 +2,7 @@ import { runService } from '@sluice/service-kit';
 import { edgeRoutes } from './edge.routes.js';
 import { gatewayConfig } from './gateway.config.js';
 import { GatewayModule } from './gateway.module.js';
+import { CountTokensRoute } from './inference/count-tokens.route.js';
 import { InferenceRoute } from './inference/inference.route.js';
 import { KeyRoute } from './inference/key.route.js';
 import { ModelsRoute } from './inference/models.route.js';
@@ -16,6 +17,7 @@ await runService({
   connect: async (app, { BODY_LIMIT }) => {
     const routes = edgeRoutes({
       inference: app.get(InferenceRoute),
+      countTokens: app.get(CountTokensRoute),
       models: app.get(ModelsRoute),
       key: app.get(KeyRoute),
       management: app.get(ManagementRoute),

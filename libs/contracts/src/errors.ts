@@ -193,6 +193,32 @@ export const ERRORS = {
 
 export type ErrorCode = keyof typeof ERRORS;
 
+const ANTHROPIC_TYPES: Readonly<Record<number, string>> = {
+  401: 'authentication_error',
+  402: 'billing_error',
+  403: 'permission_error',
+  404: 'not_found_error',
+  409: 'conflict_error',
+  413: 'request_too_large',
+  429: 'rate_limit_error',
+  504: 'timeout_error',
+};
+
+/** Anthropic's error type for a status. */
+export const anthropicType = (status: number): string =>
+  ANTHROPIC_TYPES[status] ?? (status >= 500 ? 'api_error' : 'invalid_request_error');
+
+/** Where the Anthropic dialect has words of its own: credit is no rate, and workers that are full or away are "overloaded". */
+const ANTHROPIC_OWN: Partial<Record<ErrorCode, { readonly status: number; readonly type: string }>> = {
+  insufficient_quota: { status: 402, type: 'billing_error' },
+  queue_full: { status: 529, type: 'overloaded_error' },
+  unavailable: { status: 503, type: 'overloaded_error' },
+};
+
+/** Status and error type of a code on the paths that speak Anthropic's dialect. */
+export const inAnthropic = (code: ErrorCode): { readonly status: number; readonly type: string } =>
+  ANTHROPIC_OWN[code] ?? { status: ERRORS[code].status, type: anthropicType(ERRORS[code].status) };
+
 /** Refused: a rule said no. Carries a code of the catalogue, never an HTTP status. */
 export class Rejected extends Error {
   override readonly name = 'Rejected';

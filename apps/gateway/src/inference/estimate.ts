@@ -16,7 +16,7 @@ const MAX_DEPTH = 8;
  * purpose: it has to be cheap, and the same at every gateway.
  */
 export function estimateTokens({ body }: Pick<InferenceRequest, 'body'>, generates: boolean): number {
-  const input = countOf(body['messages'], 0) + countOf(body['prompt'], 0) + countOf(body['input'], 0);
+  const input = ['messages', 'tools', 'prompt', 'input'].reduce((sum, name) => sum + countOf(body[name], 0), 0);
   if (!generates) return Math.max(1, input);
   const most = whole(body['max_completion_tokens']) ?? whole(body['max_tokens']) ?? ANSWER_TOKENS;
   return Math.max(1, input + most * Math.max(1, whole(body['n']) ?? 1));

@@ -1,4 +1,5 @@
 import { Rejected } from '@sluice/contracts/errors';
+import type { Translation } from './translation.js';
 
 export interface InferenceRequest {
   readonly model: string;
@@ -7,11 +8,14 @@ export interface InferenceRequest {
   readonly wantsUsage: boolean;
   /** The client asked for usage on every chunk. */
   readonly wantsContinuousUsage: boolean;
+  /** For the worker, but for what `upstreamBody` puts into it. */
   readonly body: Record<string, unknown>;
+  /** The body was translated, and the answer has to be translated back. */
+  readonly translation?: Translation;
 }
 
-/** Reads what the gateway must know of a body; everything else passes through. @throws Rejected `invalid_request` */
-export function readInferenceRequest(raw: Buffer | undefined): InferenceRequest {
+/** A body that is a JSON object. @throws Rejected `invalid_request` */
+export function readJsonObject(raw: Buffer | undefined): Record<string, unknown> {
   if (raw === undefined || raw.length === 0) throw new Rejected('invalid_request', 'The body is empty; send JSON.');
   let body: unknown;
   try {
@@ -22,7 +26,12 @@ export function readInferenceRequest(raw: Buffer | undefined): InferenceRequest 
   if (typeof body !== 'object' || body === null || Array.isArray(body)) {
     throw new Rejected('invalid_request', 'The body must be a JSON object.');
   }
-  const fields = body as Record<string, unknown>;
+  return body as Record<string, unknown>;
+}
+
+/** Reads what the gateway must know of a body; everything else passes through. @throws Rejected `invalid_request` */
+export function readInferenceRequest(raw: Buffer | undefined): InferenceRequest {
+  const fields = readJsonObject(raw);
   const { model, stream, stream_options: options } = fields;
   if (typeof model !== 'string' || model === '' || model.length > 256) {
     throw new Rejected('invalid_request', 'model must be a non-empty string of at most 256 characters.', {

@@ -5,21 +5,22 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Counter, Histogram } from 'prom-client';
 import type { OpenedRequest } from '../journal/entry.js';
 import type { Journal } from '../journal/journal.service.js';
+import { dialectOf } from '../dialects/dialect-of.js';
 import { limitScopes } from '../limits/limit-scopes.js';
-import type { Left, RateDecision } from '../limits/limiter.js';
+import type { RateDecision } from '../limits/limiter.js';
+import { readMessagesRequest } from '../messages/translation.js';
 import type { Refusals } from '../refusals/refusals.service.js';
 import type { Admission, Admitted } from './admission.service.js';
+import { readDeadline } from './deadline.js';
 import { estimateTokens } from './estimate.js';
 import { Exchange } from './exchange.js';
 import { readInferenceRequest, upstreamBody, type InferenceRequest } from './inference-request.js';
 import { refuse } from './refuse.js';
 import type { Relay } from './relay.service.js';
 
-const DEFAULT_DEADLINE_MS = 600_000;
-const MAX_DEADLINE_MS = 3_600_000;
 const DURATION_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
 
-export const ENDPOINTS = ['chat/completions', 'completions', 'embeddings'] as const;
+export const ENDPOINTS = ['chat/completions', 'completions', 'embeddings', 'messages'] as const;
 export type Endpoint = (typeof ENDPOINTS)[number];
 
 /** An inference request from its first byte to its last: read it from top to bottom. */
@@ -49,8 +50,13 @@ export class InferenceRoute {
     const startedAt = systemClock.monotonic();
     // What is learned of it before it is refused.
     const asked: { model?: string } = workload === undefined ? {} : { model: workload };
+    const dialect = dialectOf(request.url);
     const refused = (why: Rejected) =>
-      this.refusals.note(request, why, { operation: `POST /v1/${endpoint}`, model: asked.model });
+      this.refusals.note(request, why, {
+        operation: `POST /v1/${endpoint}`,
+        model: asked.model,
+        status: dialect.status(why.code),
+      });
     let result: string;
     try {
       result = await this.run(request, reply, endpoint, asked, startedAt);
@@ -81,14 +87,15 @@ export class InferenceRoute {
       scope: 'inference:write',
       address: request.ip,
     });
-    const asked = readInferenceRequest(request.body as Buffer | undefined);
+    const read = endpoint === 'messages' ? readMessagesRequest : readInferenceRequest;
+    const asked = read(request.body as Buffer | undefined);
     known.model ??= asked.model;
     const admitted = await this.admission.place(presented, known.model);
     const scopes = limitScopes(presented.credential);
     // Nobody's time is spent on what nobody limits.
     const estimate = scopes.some(({ tpm }) => tpm !== null) ? estimateTokens(asked, endpoint !== 'embeddings') : 0;
     const limits = await this.admission.limit(scopes, request.id, estimate);
-    if (limits) void reply.headers(rateHeaders(limits));
+    if (limits) void reply.headers(dialectOf(request.url).rates(limits, systemClock.now()));
     if (limits?.refused) throw refusalOf(limits.refused, estimate);
 
     const exchange = new Exchange(opened(request.id, endpoint, asked, admitted), startedAt);
@@ -100,9 +107,10 @@ export class InferenceRoute {
         admitted,
         request,
         reply,
-        path: `/v1/${endpoint}`,
+        path: asked.translation?.path ?? `/v1/${endpoint}`,
         body: upstreamBody(asked, admitted.workload.model),
         wish: asked,
+        translation: asked.translation,
         stream: asked.stream,
         deadline: startedAt + deadlineMs,
       });
@@ -130,18 +138,8 @@ function opened(requestId: string, endpoint: Endpoint, asked: InferenceRequest, 
   };
 }
 
-function readDeadline(header: string | string[] | undefined): number {
-  if (header === undefined) return DEFAULT_DEADLINE_MS;
-  const milliseconds = Number(header);
-  if (!Number.isInteger(milliseconds) || milliseconds < 1 || milliseconds > MAX_DEADLINE_MS) {
-    const message = `x-sluice-deadline-ms must be a whole number of milliseconds from 1 to ${MAX_DEADLINE_MS}.`;
-    throw new Rejected('invalid_request', message, { param: 'x-sluice-deadline-ms' });
-  }
-  return milliseconds;
-}
-
 /** Says whose limit it was: a key's owner can't raise that of its organization. */
-function refusalOf({ of, by, left }: NonNullable<RateDecision['refused']>, estimate: number): Rejected {
+export function refusalOf({ of, by, left }: NonNullable<RateDecision['refused']>, estimate: number): Rejected {
   if (by === 'concurrency' || !left)
     return new Rejected('concurrency_limit_exceeded', `Too many requests of this ${of} are in flight.`, {
       retryAfter: 1,
@@ -152,23 +150,3 @@ function refusalOf({ of, by, left }: NonNullable<RateDecision['refused']>, estim
       : `This ${of}'s limit of ${left.limit} requests per minute is reached.`;
   return new Rejected('rate_limit_exceeded', sentence, { retryAfter: left.resetMs / 1000 });
 }
-
-/** OpenAI's rate headers, of the key's own limits; a reset is a duration such as `12ms` or `1.5s`. */
-export function rateHeaders({ own: { requests, tokens }, degraded }: RateDecision): Record<string, string> {
-  const of = (what: string, left: Left | undefined): Record<string, string> =>
-    left === undefined
-      ? {}
-      : {
-          [`x-ratelimit-limit-${what}`]: String(left.limit),
-          [`x-ratelimit-remaining-${what}`]: String(left.remaining),
-          [`x-ratelimit-reset-${what}`]: duration(left.resetMs),
-        };
-  return {
-    ...of('requests', requests),
-    ...of('tokens', tokens),
-    ...(degraded ? { 'x-sluice-degraded': 'limits' } : {}),
-  };
-}
-
-const duration = (milliseconds: number): string =>
-  milliseconds < 1000 ? `${Math.ceil(milliseconds)}ms` : `${Math.ceil(milliseconds / 100) / 10}s`;

@@ -1,14 +1,14 @@
-import { ERRORS, type Rejected } from '@sluice/contracts/errors';
-import { openaiProblem, problemHeaders } from '@sluice/service-kit';
+import type { Rejected } from '@sluice/contracts/errors';
+import { problemHeaders } from '@sluice/service-kit';
 import type { FastifyReply } from 'fastify';
+import { dialectOf } from '../dialects/dialect-of.js';
 
-/** A refusal in the OpenAI dialect, for an answer that has not begun. */
-export function refuse(reply: FastifyReply, error: Rejected, extra: Record<string, string> = {}): void {
+/** A refusal in the dialect of its path, for an answer that has not begun. */
+export function refuse(reply: FastifyReply, error: Rejected): void {
+  const { id, url } = reply.request;
+  const dialect = dialectOf(url);
   void reply
-    .status(ERRORS[error.code].status)
-    .headers({ 'x-request-id': reply.request.id, ...problemHeaders(error), ...extra })
-    .send(openaiProblem(error));
+    .status(dialect.status(error.code))
+    .headers({ ...dialect.ids(id), ...problemHeaders(error) })
+    .send(dialect.problem(error, id));
 }
-
-/** The same inside a stream that has begun: one event, which the SDKs raise as an error. */
-export const errorEvent = (error: Rejected): string => `data: ${JSON.stringify(openaiProblem(error))}\n\n`;

@@ -17,6 +17,7 @@ import type { Admission } from './admission.service.js';
 import { Exchange } from './exchange.js';
 import { refuse } from './refuse.js';
 import { Relay } from './relay.service.js';
+import { RouterClient } from './router.client.js';
 
 const USAGE = '"usage":{"prompt_tokens":7,"completion_tokens":3}';
 const event = (fields: string) => `data: {"choices":[{"delta":{"content":"x"}}]${fields}}\n\n`;
@@ -36,7 +37,7 @@ let results: string[];
 let answer: (request: IncomingMessage, response: ServerResponse) => void;
 let router: Server;
 let gateway: FastifyInstance;
-let relay: Relay;
+let client: RouterClient;
 let url: string;
 
 beforeEach(async () => {
@@ -79,7 +80,8 @@ beforeEach(async () => {
     },
   } as unknown as Journal;
   const tokens = { headerFor: async () => 'Bearer t' } as unknown as ServiceTokens;
-  relay = new Relay(`http://127.0.0.1:${(router.address() as AddressInfo).port}`, tokens, admission, keys, journal);
+  client = new RouterClient(`http://127.0.0.1:${(router.address() as AddressInfo).port}`, tokens, admission);
+  const relay = new Relay(client, admission, keys, journal);
   gateway = fastify();
   gateway.post('/', async (request, reply) => {
     const stream = request.headers['x-stream'] === '1';
@@ -109,7 +111,7 @@ beforeEach(async () => {
 afterEach(async () => {
   router.closeAllConnections();
   router.close();
-  await relay.close();
+  await client.close();
   await gateway.close();
 });
 

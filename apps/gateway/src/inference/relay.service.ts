@@ -1,30 +1,29 @@
 import { once } from 'node:events';
 import type { OutgoingHttpHeaders } from 'node:http';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { Injectable } from '@nestjs/common';
-import { ERRORS, Rejected, type ErrorCode } from '@sluice/contracts/errors';
+import { Rejected } from '@sluice/contracts/errors';
 import { ROUTER_HEADERS } from '@sluice/contracts/router';
 import { rfc3339, systemClock } from '@sluice/primitives/clock';
-import { loggerFor, type ServiceTokens } from '@sluice/service-kit';
+import { loggerFor } from '@sluice/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { Pool, type Dispatcher } from 'undici';
+import type { Dispatcher } from 'undici';
+import { dialectOf } from '../dialects/dialect-of.js';
 import type { Journal } from '../journal/journal.service.js';
 import type { Keys } from '../keys/keys.service.js';
 import type { Running } from '../keys/in-flight.js';
 import type { Admission, Admitted } from './admission.service.js';
 import type { Exchange, Outcome } from './exchange.js';
-import { errorEvent } from './refuse.js';
-import { EventSplitter, readWorkerEvent, SseError, type UsageWish } from './sse.js';
+import { asRejected, header, readAll, routerRefusal, type RouterClient } from './router.client.js';
+import { EventSplitter, readWorkerEvent, type UsageWish } from './sse.js';
+import type { Translation } from './translation.js';
 import { readUsage } from './usage.js';
 
-const CONNECTIONS = 512;
 /** A whole answer is held until its END is on the disk; a worker that sends more is broken. */
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
+const JSON_TYPE = 'application/json; charset=utf-8';
 const MAX_ERROR_BYTES = 64 * 1024;
 /** Running counts go to the journal at most this often per stream. */
 const COUNT_EVERY_MS = 250;
-/** A router that is just being restarted is waited for: nothing was sent to it yet. */
-const ROUTER_BACK_MS = 3_000;
 
 export interface RelayOrder {
   readonly exchange: Exchange;
@@ -34,6 +33,8 @@ export interface RelayOrder {
   readonly path: string;
   readonly body: Buffer;
   readonly wish: UsageWish;
+  /** Where the worker was asked in another dialect than the client's. */
+  readonly translation?: Translation | undefined;
   readonly stream: boolean;
   /** Monotonic milliseconds. */
   readonly deadline: number;
@@ -56,22 +57,13 @@ class ClientGone extends Error {
 @Injectable()
 export class Relay {
   private readonly log = loggerFor('relay');
-  private readonly router: Pool;
 
   constructor(
-    routerUrl: string,
-    private readonly tokens: ServiceTokens,
+    private readonly router: RouterClient,
     private readonly admission: Admission,
     private readonly keys: Keys,
     private readonly journal: Journal,
-  ) {
-    this.router = new Pool(routerUrl, {
-      connections: CONNECTIONS,
-      connectTimeout: 1_000,
-      headersTimeout: 0,
-      bodyTimeout: 0,
-    });
-  }
+  ) {}
 
   /** @returns the result for the metrics; @throws Rejected when nothing was sent to the client yet */
   async run(order: RelayOrder): Promise<string> {
@@ -86,8 +78,6 @@ export class Relay {
     if (request.raw.socket.destroyed) gone();
     try {
       const upstream = await this.send(ongoing);
-      // An end before somebody reads it must not be an error that nobody hears.
-      upstream.body.on('error', () => {});
       exchange.answered(systemClock.monotonic());
       exchange.worker = header(upstream, ROUTER_HEADERS.worker) ?? null;
       exchange.attempt = attemptOf(upstream);
@@ -109,42 +99,23 @@ export class Relay {
     }
   }
 
-  async close(): Promise<void> {
-    await this.router.close();
-  }
-
-  private async send({ exchange, admitted, running, signal, path, body, deadline }: Ongoing) {
-    for (const until = systemClock.monotonic() + ROUTER_BACK_MS; ;) {
-      const authorization = await this.tokens.headerFor('router');
-      let credential = this.admission.holds(admitted);
-      while (!credential) {
-        await this.admission.prove(admitted);
-        credential = this.admission.holds(admitted);
-      }
-      signal.throwIfAborted();
-      // In flight from now on: what was let go before was not.
-      running.credential = credential;
-      running.drained = false;
-      try {
-        return await this.router.request({
-          method: 'POST',
-          path,
-          headers: {
-            authorization,
-            'content-type': 'application/json',
-            'x-request-id': exchange.opened.requestId,
-            [ROUTER_HEADERS.model]: encodeURIComponent(exchange.opened.model),
-            [ROUTER_HEADERS.workload]: `${exchange.opened.project}/${exchange.opened.workload}`,
-            [ROUTER_HEADERS.deadlineMs]: String(Math.max(1, Math.round(deadline - systemClock.monotonic()))),
-          },
-          body,
-          signal,
-        });
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'ECONNREFUSED' || systemClock.monotonic() > until) throw error;
-        await sleep(100, undefined, { signal });
-      }
-    }
+  private send({ exchange, admitted, running, signal, path, body, deadline }: Ongoing) {
+    const { requestId, model, project, workload } = exchange.opened;
+    return this.router.send({
+      requestId,
+      admitted,
+      model,
+      workload: `${project}/${workload}`,
+      path,
+      body,
+      deadline,
+      signal,
+      onDispatch: (credential) => {
+        // In flight from now on: what was let go before was not.
+        running.credential = credential;
+        running.drained = false;
+      },
+    });
   }
 
   /**
@@ -164,22 +135,30 @@ export class Relay {
   }
 
   private async passWhole(ongoing: Ongoing, upstream: Dispatcher.ResponseData): Promise<void> {
-    const { exchange, reply } = ongoing;
+    const { exchange, reply, translation } = ongoing;
     const bytes = await readAll(upstream, MAX_ANSWER_BYTES);
-    const usage = readUsage((JSON.parse(bytes.toString('utf8')) as { usage?: unknown }).usage);
+    const answer = JSON.parse(bytes.toString('utf8')) as { usage?: unknown };
+    const usage = readUsage(answer.usage);
     if (usage) exchange.saw(usage, true);
     else this.log.warn({ requestId: exchange.opened.requestId, worker: exchange.worker }, 'a worker counted no tokens');
+    // Before the END: what cannot be translated is no good answer.
+    const body = translation ? translation.whole(answer, reply.request.id) : bytes;
     await this.end(exchange, 'ok');
     await this.permitted(ongoing);
-    await reply.status(upstream.statusCode).headers(answerHeaders(reply, upstream)).send(bytes);
+    const type = translation && JSON_TYPE;
+    await reply
+      .status(upstream.statusCode)
+      .headers(answerHeaders(reply, upstream, type))
+      .send(body);
   }
 
   private async passStream(ongoing: Ongoing, upstream: Dispatcher.ResponseData): Promise<void> {
     const { exchange, reply, wish, running, signal } = ongoing;
     const splitter = new EventSplitter();
+    const translated = ongoing.translation?.stream(reply.request.id);
     const requestId = exchange.opened.requestId;
     let countedAt = systemClock.monotonic();
-    let lastEvent: Buffer | undefined;
+    let last: Buffer | string | undefined;
     const begin = async (): Promise<void> => {
       await this.permitted(ongoing);
       reply.hijack();
@@ -194,8 +173,11 @@ export class Relay {
         const { bytes, usage, done, failed } = readWorkerEvent(event, wish);
         if (failed) throw new Rejected('worker_error', 'The worker reported an error in the stream.');
         if (usage) exchange.saw(usage, false);
-        if (done) lastEvent = bytes;
-        else if (bytes.length > 0) out.push(bytes);
+        if (done) last = bytes;
+        else {
+          const given = translated ? Buffer.from(translated.push(bytes, exchange.counts)) : bytes;
+          if (given.length > 0) out.push(given);
+        }
       }
       const now = systemClock.monotonic();
       if (exchange.counts && now - countedAt >= COUNT_EVERY_MS) {
@@ -210,11 +192,12 @@ export class Relay {
       } else await begin();
       if (!reply.raw.write(Buffer.concat(out))) await once(reply.raw, 'drain', { signal });
     }
-    if (lastEvent === undefined) throw new Rejected('worker_error', 'The worker broke off in mid-stream.');
+    if (last === undefined) throw new Rejected('worker_error', 'The worker broke off in mid-stream.');
     if (!exchange.counts) this.log.warn({ requestId, worker: exchange.worker }, 'a worker counted no tokens');
+    if (translated) last = translated.end(exchange.counts);
     await this.end(exchange, 'ok');
     if (!reply.raw.headersSent) await begin();
-    reply.raw.end(lastEvent);
+    reply.raw.end(last);
   }
 
   /** An error before the answer: the worker's own 4xx as it is, the router's by its code. */
@@ -224,7 +207,14 @@ export class Relay {
     if (exchange.worker === null || upstream.statusCode >= 500) throw routerRefusal(upstream, bytes);
     await this.end(exchange, 'error');
     await this.permitted(ongoing);
-    await reply.status(upstream.statusCode).headers(answerHeaders(reply, upstream)).send(bytes);
+    const { statusCode: status } = upstream;
+    const { translation } = ongoing;
+    const body = translation ? translation.refusal(status, bytes.toString('utf8'), reply.request.id) : bytes;
+    const type = translation && JSON_TYPE;
+    await reply
+      .status(status)
+      .headers(answerHeaders(reply, upstream, type))
+      .send(body);
     return 'invalid_request';
   }
 
@@ -247,7 +237,8 @@ export class Relay {
       return 'client_gone';
     }
     if (!began) throw rejected;
-    reply.raw.end(errorEvent(rejected));
+    const { id, url } = reply.request;
+    reply.raw.end(dialectOf(url).errorEvent(rejected, id));
     return rejected.code;
   }
 
@@ -258,59 +249,21 @@ export class Relay {
   }
 }
 
-function asRejected(error: Error): Rejected {
-  if (error instanceof Rejected) return error;
-  const code = (error as NodeJS.ErrnoException).code ?? '';
-  if (error instanceof SseError || error instanceof SyntaxError)
-    return new Rejected('worker_error', 'The worker sent what cannot be read.', { cause: error });
-  if (code === 'ECONNREFUSED' || code === 'UND_ERR_CONNECT_TIMEOUT')
-    return new Rejected('unavailable', undefined, { retryAfter: 1, cause: error });
-  if (code.startsWith('UND_ERR') || code === 'ECONNRESET' || code === 'EPIPE')
-    return new Rejected('worker_error', undefined, { cause: error });
-  return new Rejected('internal_error', undefined, { cause: error });
-}
-
-function routerRefusal(upstream: Dispatcher.ResponseData, bytes: Buffer): Rejected {
-  const retryAfter = Number(header(upstream, 'retry-after'));
-  const details = Number.isFinite(retryAfter) && retryAfter > 0 ? { retryAfter } : {};
-  try {
-    const { error } = JSON.parse(bytes.toString('utf8')) as { error: { code: ErrorCode } };
-    // A fault between gateway and router is not the client's credential.
-    if (error.code in ERRORS && ERRORS[error.code].status >= 429) return new Rejected(error.code, undefined, details);
-  } catch {
-    // not the router's dialect: below
-  }
-  // A router that is stopping says 503 in its framework's own words.
-  return new Rejected(upstream.statusCode === 503 ? 'unavailable' : 'worker_error', undefined, details);
-}
-
-async function readAll(upstream: Dispatcher.ResponseData, limit: number): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let length = 0;
-  for await (const chunk of upstream.body as AsyncIterable<Buffer>) {
-    length += chunk.length;
-    if (length > limit) throw new Rejected('worker_error', 'The worker sent too long an answer.');
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks, length);
-}
-
-function header(upstream: Dispatcher.ResponseData, name: string): string | undefined {
-  const value = upstream.headers[name];
-  return Array.isArray(value) ? value[0] : value;
-}
-
 /** From 1; a refusal of the router before any attempt says 0 or nothing. */
 function attemptOf(upstream: Dispatcher.ResponseData): number {
   const attempt = Number(header(upstream, ROUTER_HEADERS.attempt));
   return Number.isSafeInteger(attempt) && attempt >= 1 ? attempt : 1;
 }
 
-function answerHeaders(reply: FastifyReply, upstream: Dispatcher.ResponseData): Record<string, string> {
+function answerHeaders(
+  reply: FastifyReply,
+  upstream: Dispatcher.ResponseData,
+  type = header(upstream, 'content-type') ?? JSON_TYPE,
+): Record<string, string> {
   const attempt = header(upstream, ROUTER_HEADERS.attempt);
   return {
-    'content-type': header(upstream, 'content-type') ?? 'application/json',
-    'x-request-id': reply.request.id,
+    'content-type': type,
+    ...dialectOf(reply.request.url).ids(reply.request.id),
     ...(attempt === undefined ? {} : { [ROUTER_HEADERS.attempt]: attempt }),
   };
 }

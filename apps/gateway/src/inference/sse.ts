@@ -6,7 +6,7 @@ export const MAX_EVENT_BYTES = 4 * 1024 * 1024;
 const LF = 10;
 const CR = 13;
 
-export class SseError extends Error {
+export class SseError extends SyntaxError {
   override readonly name = 'SseError';
 }
 

@@ -10,7 +10,8 @@ import { answerHeaders, readErrand, workerHeaders, type Errand } from './headers
 import { isFailure, MAX_ATTEMPTS, mayComeBack, refusalAfter, type Failure, type Outcome } from './outcome.js';
 import { callWorker } from './worker-call.client.js';
 
-const ENDPOINTS = ['/v1/chat/completions', '/v1/completions', '/v1/embeddings'] as const;
+/** `/tokenize` generates nothing: it counts. */
+const ENDPOINTS = ['/v1/chat/completions', '/v1/completions', '/v1/embeddings', '/tokenize'] as const;
 
 /** The gateway's own limit is 10 MiB; what it adds to a body (stream options) must not break a request it admitted. */
 const MAX_BODY_BYTES = 11 * 1024 * 1024;

@@ -1,0 +1,135 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Injectable } from '@nestjs/common';
+import { ERRORS, Rejected, type ErrorCode } from '@sluice/contracts/errors';
+import { ROUTER_HEADERS } from '@sluice/contracts/router';
+import { systemClock } from '@sluice/primitives/clock';
+import type { ServiceTokens } from '@sluice/service-kit';
+import { Pool, type Dispatcher } from 'undici';
+import type { KnownKey } from '../keys/known-key.js';
+import type { Admission, Admitted } from './admission.service.js';
+
+const CONNECTIONS = 512;
+/** A router that is just being restarted is waited for: nothing was sent to it yet. */
+const ROUTER_BACK_MS = 3_000;
+
+/** What is asked of a worker, for an admitted request. */
+export interface Errand {
+  readonly requestId: string;
+  readonly admitted: Pick<Admitted, 'digest' | 'use'>;
+  readonly model: string;
+  /** `<project>/<workload>` */
+  readonly workload: string;
+  /** Of the worker. */
+  readonly path: string;
+  readonly body: Buffer;
+  /** Monotonic milliseconds. */
+  readonly deadline: number;
+  readonly signal: AbortSignal;
+  /** Called in the turn of the dispatch, with the credential it rests on. */
+  readonly onDispatch?: (credential: KnownKey) => void;
+}
+
+/** Sends errands to the router, each in the very turn in which its credential was found to hold. */
+@Injectable()
+export class RouterClient {
+  private readonly router: Pool;
+
+  constructor(
+    routerUrl: string,
+    private readonly tokens: ServiceTokens,
+    private readonly admission: Admission,
+  ) {
+    this.router = new Pool(routerUrl, {
+      connections: CONNECTIONS,
+      connectTimeout: 1_000,
+      headersTimeout: 0,
+      bodyTimeout: 0,
+    });
+  }
+
+  async close(): Promise<void> {
+    await this.router.close();
+  }
+
+  /** @throws Rejected when the credential does not hold any more; what the connection throws */
+  async send(errand: Errand): Promise<Dispatcher.ResponseData> {
+    const { requestId, admitted, model, workload, path, body, deadline, signal, onDispatch } = errand;
+    for (const until = systemClock.monotonic() + ROUTER_BACK_MS; ;) {
+      const authorization = await this.tokens.headerFor('router');
+      let credential = this.admission.holds(admitted);
+      while (!credential) {
+        await this.admission.prove(admitted);
+        credential = this.admission.holds(admitted);
+      }
+      signal.throwIfAborted();
+      onDispatch?.(credential);
+      try {
+        const answer = await this.router.request({
+          method: 'POST',
+          path,
+          headers: {
+            authorization,
+            'content-type': 'application/json',
+            'x-request-id': requestId,
+            [ROUTER_HEADERS.model]: encodeURIComponent(model),
+            [ROUTER_HEADERS.workload]: workload,
+            [ROUTER_HEADERS.deadlineMs]: String(Math.max(1, Math.round(deadline - systemClock.monotonic()))),
+          },
+          body,
+          signal,
+        });
+        // An end before somebody reads it must not be an error that nobody hears.
+        answer.body.on('error', () => {});
+        return answer;
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'ECONNREFUSED' || systemClock.monotonic() > until) throw error;
+        await sleep(100, undefined, { signal });
+      }
+    }
+  }
+}
+
+/** What the way to a worker met, as a refusal: of the router, of the connection, of what cannot be read. */
+export function asRejected(error: Error): Rejected {
+  if (error instanceof Rejected) return error;
+  const code = (error as NodeJS.ErrnoException).code ?? '';
+  if (error instanceof SyntaxError)
+    return new Rejected('worker_error', 'The worker sent what cannot be read.', { cause: error });
+  if (code === 'ECONNREFUSED' || code === 'UND_ERR_CONNECT_TIMEOUT')
+    return new Rejected('unavailable', undefined, { retryAfter: 1, cause: error });
+  if (code.startsWith('UND_ERR') || code === 'ECONNRESET' || code === 'EPIPE')
+    return new Rejected('worker_error', undefined, { cause: error });
+  return new Rejected('internal_error', undefined, { cause: error });
+}
+
+/** The router's own refusal, by its code. */
+export function routerRefusal(upstream: Dispatcher.ResponseData, bytes: Buffer): Rejected {
+  const retryAfter = Number(header(upstream, 'retry-after'));
+  const details = Number.isFinite(retryAfter) && retryAfter > 0 ? { retryAfter } : {};
+  try {
+    const { error } = JSON.parse(bytes.toString('utf8')) as { error: { code: ErrorCode } };
+    // A fault between gateway and router is not the client's credential.
+    if (error.code in ERRORS && ERRORS[error.code].status >= 429) return new Rejected(error.code, undefined, details);
+  } catch {
+    // not the router's dialect: below
+  }
+  // A router that is stopping says 503 in its framework's own words.
+  return new Rejected(upstream.statusCode === 503 ? 'unavailable' : 'worker_error', undefined, details);
+}
+
+/** @param limit bytes @throws Rejected `worker_error` */
+export async function readAll(upstream: Dispatcher.ResponseData, limit: number): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of upstream.body as AsyncIterable<Buffer>) {
+    length += chunk.length;
+    if (length > limit) throw new Rejected('worker_error', 'The worker sent too long an answer.');
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks, length);
+}
+
+export function header(upstream: Dispatcher.ResponseData, name: string): string | undefined {
+  const value = upstream.headers[name];
+  return Array.isArray(value) ? value[0] : value;
+}
