@@ -17,6 +17,7 @@ import { modelList } from './models/models.js';
 import { readJson } from './server/exchange.server.js';
 import { workerServer, type Handler } from './server/worker.server.js';
 import type { SimWorkerConfig } from './sim-worker.config.js';
+import { tokenize } from './tokenize/tokenize.service.js';
 import { Engine } from './timing/engine.service.js';
 import { SlicedTokenizer } from './tokenizer/tokenizer.service.js';
 
@@ -126,6 +127,7 @@ export class Worker {
         '/v1/chat/completions': { POST: generate(chatDialect) },
         '/v1/completions': { POST: generate(textDialect) },
         '/v1/embeddings': { POST: async (exchange) => embeddings.serve(await body(exchange), exchange) },
+        '/tokenize': { POST: async (exchange) => tokenize(machine, await body(exchange), exchange) },
         '/v1/models': {
           GET: (exchange) => exchange.json(200, modelList(config.WORKER_MODELS, config.MAX_MODEL_LEN, began)),
         },

@@ -1,6 +1,6 @@
 import type { Exchange } from '../server/exchange.server.js';
-import type { Dialect, Head } from './dialect.js';
-import type { Plan } from './plan.js';
+import type { Dialect, FinishedCall, Head } from './dialect.js';
+import type { Part, Plan } from './plan.js';
 import type { GenerationRequest } from './request.js';
 import { finalUsage, runningUsage } from './usage.js';
 
@@ -48,9 +48,12 @@ export function streamedAnswer(
     token({ index, plan, generated, promptTokens }) {
       if (!opened) open(promptTokens);
       const last = generated === plan.deltas.length;
+      const part = plan.parts[generated - 1]!;
       const choice = {
         index,
         text: plan.deltas[generated - 1]!,
+        part,
+        begins: part !== plan.parts[generated - 2],
         finish: last ? plan.finish : null,
         stopReason: last ? plan.stopReason : null,
       };
@@ -73,7 +76,9 @@ export function wholeAnswer(exchange: Exchange, dialect: Dialect, head: Head, om
     finish(all, { promptTokens, completionTokens, cachedTokens }) {
       const choices = all.map(({ index, plan }) => ({
         index,
-        text: plan.deltas.join(''),
+        text: textOf(plan, 'text'),
+        reasoning: textOf(plan, 'reasoning'),
+        calls: callsOf(plan),
         finish: plan.finish,
         stopReason: plan.stopReason,
       }));
@@ -81,4 +86,13 @@ export function wholeAnswer(exchange: Exchange, dialect: Dialect, head: Head, om
       exchange.json(200, dialect.whole(head, choices, usage));
     },
   };
+}
+
+const textOf = ({ deltas, parts }: Plan, kind: 'text' | 'reasoning'): string =>
+  deltas.filter((_, at) => parts[at]!.kind === kind).join('');
+
+function callsOf({ deltas, parts }: Plan): FinishedCall[] {
+  const calls = new Map<Part, string>();
+  for (const [at, part] of parts.entries()) calls.set(part, (calls.get(part) ?? '') + deltas[at]!);
+  return [...calls].flatMap(([part, input]) => (part.kind === 'call' ? [{ id: part.id, name: part.name, input }] : []));
 }

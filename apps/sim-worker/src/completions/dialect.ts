@@ -1,3 +1,4 @@
+import type { Part } from './plan.js';
 import type { GenerationRequest } from './request.js';
 import { chatSchema, fromChat, fromText, textSchema } from './request.js';
 import { invalidBody } from '../server/problem.js';
@@ -11,9 +12,18 @@ export interface Head {
   readonly model: string;
 }
 
+export interface FinishedCall {
+  readonly id: string;
+  readonly name: string;
+  /** JSON text. */
+  readonly input: string;
+}
+
 export interface FinishedChoice {
   readonly index: number;
   readonly text: string;
+  readonly reasoning: string;
+  readonly calls: readonly FinishedCall[];
   readonly finish: string;
   readonly stopReason: string | null;
 }
@@ -21,6 +31,9 @@ export interface FinishedChoice {
 export interface ChunkChoice {
   readonly index: number;
   readonly text: string;
+  readonly part: Part;
+  /** It is the first piece of its part. */
+  readonly begins: boolean;
   /** Set on the last chunk of a choice. */
   readonly finish: string | null;
   readonly stopReason: string | null;
@@ -51,6 +64,16 @@ const chatChunk = (head: Head, choices: unknown[], usage: Usage | undefined) => 
   ...withUsage(usage),
 });
 
+function deltaOf({ part, text, begins }: ChunkChoice): object {
+  if (part.kind === 'text') return { content: text };
+  if (part.kind === 'reasoning') return { reasoning: text };
+  const { index, id, name } = part;
+  const called = begins
+    ? { id, type: 'function', index, function: { name, arguments: text } }
+    : { index, function: { arguments: text } };
+  return { tool_calls: [called] };
+}
+
 export const chatDialect: Dialect = {
   endpoint: '/v1/chat/completions',
   idPrefix: 'chatcmpl-',
@@ -66,7 +89,17 @@ export const chatDialect: Dialect = {
     model: head.model,
     choices: choices.map((choice) => ({
       index: choice.index,
-      message: { role: 'assistant', content: choice.text, refusal: null, tool_calls: [] },
+      message: {
+        role: 'assistant',
+        content: choice.text === '' && choice.calls.length > 0 ? null : choice.text,
+        refusal: null,
+        tool_calls: choice.calls.map(({ id, name, input }) => ({
+          id,
+          type: 'function',
+          function: { name, arguments: input },
+        })),
+        ...(choice.reasoning === '' ? {} : { reasoning: choice.reasoning }),
+      },
       logprobs: null,
       finish_reason: choice.finish,
       stop_reason: choice.stopReason,
@@ -82,7 +115,7 @@ export const chatDialect: Dialect = {
       [
         {
           index: choice.index,
-          delta: { content: choice.text },
+          delta: deltaOf(choice),
           logprobs: null,
           finish_reason: choice.finish,
           ...(choice.finish === null ? {} : { stop_reason: choice.stopReason }),

@@ -12,8 +12,9 @@ import type { Tokenizer } from '../tokenizer/tokenizer.service.js';
 import { streamedAnswer, wholeAnswer } from './answer.js';
 import type { Dialect } from './dialect.js';
 import { Generation, type Choice, type Outcome, type PromptState, type Surroundings } from './generation.js';
-import { answerSeed, planAnswer } from './plan.js';
+import { answerSeed } from './plan.js';
 import type { GenerationRequest } from './request.js';
+import { planTurn } from './turn.js';
 
 export interface GenerationLimits {
   readonly models: readonly string[];
@@ -96,10 +97,12 @@ export class Generations {
   }
 
   private plan(request: GenerationRequest, prompt: Uint32Array) {
-    const maxTokens = request.maxTokens ?? this.machine.limits.maxModelLen - prompt.length;
-    return Array.from({ length: request.n }, (_, choice) =>
-      planAnswer(answerSeed(prompt, request.model, request.seed, choice), { ...request, maxTokens }),
-    );
+    const { limits, tokenizer } = this.machine;
+    const maxTokens = request.maxTokens ?? limits.maxModelLen - prompt.length;
+    return Array.from({ length: request.n }, (_, choice) => {
+      const seed = answerSeed(prompt, request.model, request.seed, choice);
+      return planTurn(seed, { ...request, maxTokens }, request.turn, (text) => tokenizer.split(text));
+    });
   }
 
   private surroundings(

@@ -3,13 +3,22 @@ import { generateTokens, naturalLength } from '../tokenizer/generator.js';
 import { VOCABULARY } from '../tokenizer/vocabulary.js';
 import { applyStop, type StopRule } from './stop.js';
 
+/** What a piece of an answer is a piece of. */
+export type Part =
+  | { readonly kind: 'text' | 'reasoning' }
+  | { readonly kind: 'call'; readonly index: number; readonly id: string; readonly name: string };
+
+const TEXT: Part = { kind: 'text' };
+
 /** All that one choice will say, known before it says it. */
 export interface Plan {
-  /** Places in VOCABULARY, one per generated token. */
+  /** Places in VOCABULARY, one per token of its text. */
   readonly tokens: readonly number[];
-  /** The text that each token adds; their concatenation is the answer. */
+  /** The text that each generated token adds. */
   readonly deltas: readonly string[];
-  readonly finish: 'stop' | 'length';
+  /** What each of them is a piece of. */
+  readonly parts: readonly Part[];
+  readonly finish: 'stop' | 'length' | 'tool_calls';
   readonly stopReason: string | null;
 }
 
@@ -41,6 +50,7 @@ export function planAnswer(seed: number, limits: PlanLimits): Plan {
   return {
     tokens: tokens.slice(0, deltas.length),
     deltas,
+    parts: deltas.map(() => TEXT),
     finish: ends || stopReason !== null ? 'stop' : 'length',
     stopReason,
   };

@@ -1,6 +1,8 @@
 import { z } from 'zod';
 import { badRequest } from '../server/problem.js';
 import { VOCABULARY_SIZE } from '../tokenizer/tokenizer.service.js';
+import { callsOf, toolChoice, tools } from './tools.js';
+import { PLAIN, type Turn } from './turn.js';
 
 /** A request of either dialect, as the engine takes it. */
 export interface GenerationRequest {
@@ -19,6 +21,7 @@ export interface GenerationRequest {
   readonly continuousUsage: boolean;
   readonly cacheSalt: string;
   readonly seed: number;
+  readonly turn: Turn;
 }
 
 export type Prompt = { readonly texts: readonly string[] } | { readonly tokens: Uint32Array };
@@ -50,17 +53,29 @@ const shared = {
 };
 
 const contentPart = z.looseObject({ type: z.string(), text: z.string().optional() });
+const called = z.looseObject({ function: z.looseObject({ name: z.string(), arguments: optional(z.string()) }) });
 const message = z.looseObject({
   role: z.string(),
   content: optional(z.union([z.string(), z.array(contentPart)])),
+  tool_calls: optional(z.array(called)),
 });
+
+/** What makes a prompt. */
+export const conversation = {
+  messages: z.array(message).min(1),
+  tools: optional(tools),
+};
 
 export const chatSchema = z.looseObject({
   ...shared,
-  messages: z.array(message).min(1),
+  ...conversation,
   max_completion_tokens: optional(z.int()),
   logprobs: optional(z.boolean()),
-  tool_choice: z.unknown().optional(),
+  tool_choice: optional(toolChoice),
+  parallel_tool_calls: optional(z.boolean()),
+  reasoning_effort: optional(z.string()),
+  include_reasoning: optional(z.boolean()),
+  chat_template_kwargs: optional(z.looseObject({ enable_thinking: z.unknown().optional() })),
   response_format: optional(z.looseObject({ type: z.string() })),
 });
 
@@ -88,12 +103,36 @@ type Shared = z.infer<z.ZodObject<typeof shared>>;
 /** `max_completion_tokens` wins over its old name `max_tokens`. */
 export function fromChat(body: z.infer<typeof chatSchema>): GenerationRequest {
   if (body.logprobs) throw notSimulated('logprobs');
-  if (body.tool_choice !== undefined && body.tool_choice !== null) {
-    if (body.tool_choice !== 'auto' && body.tool_choice !== 'none') throw notSimulated('tool_choice');
-  }
   refuseFormat(body.response_format);
-  const texts = body.messages.map(({ content }) => textOf(content));
-  return common(body, [{ texts }], body.max_completion_tokens ?? body.max_tokens ?? undefined);
+  const maxTokens = body.max_completion_tokens ?? body.max_tokens ?? undefined;
+  return { ...common(body, [{ texts: textsOf(body) }], maxTokens), turn: turnOf(body) };
+}
+
+/** The texts of a prompt: the tools, then message by message what is said and what is called. */
+export function textsOf({ messages, tools: known }: z.infer<z.ZodObject<typeof conversation>>): string[] {
+  return [
+    ...(known?.length ? [JSON.stringify(known)] : []),
+    ...messages.flatMap(({ content, tool_calls: calls }) => [
+      textOf(content),
+      ...(calls ?? []).map(({ function: { name, arguments: input } }) => `${name}${input ?? ''}`),
+    ]),
+  ];
+}
+
+/** It thinks where the template is told to, or how hard; a template without such a switch is told so in vain. */
+function turnOf(body: z.infer<typeof chatSchema>): Turn {
+  const { messages, reasoning_effort: effort, chat_template_kwargs: switches } = body;
+  const last = messages.at(-1)!;
+  return {
+    thinks: switches?.enable_thinking === true || (effort !== undefined && effort !== null && effort !== 'none'),
+    showsThoughts: body.include_reasoning ?? true,
+    ...callsOf({
+      tools: body.tools ?? [],
+      choice: body.tool_choice ?? undefined,
+      parallel: body.parallel_tool_calls ?? true,
+      lastSaid: last.role === 'user' ? textOf(last.content) : '',
+    }),
+  };
 }
 
 /** Completions end after 16 tokens where nothing else is said, as OpenAI has it. */
@@ -150,6 +189,7 @@ function common(body: Shared, prompts: readonly Prompt[], maxTokens: number | un
     continuousUsage: includeUsage && (body.stream_options?.continuous_usage_stats ?? false),
     cacheSalt: body.cache_salt ?? '',
     seed: body.seed ?? 0,
+    turn: PLAIN,
   };
 }
 

@@ -1,4 +1,4 @@
-import { encode } from 'gpt-tokenizer/encoding/o200k_base';
+import { decode, encode } from 'gpt-tokenizer/encoding/o200k_base';
 import { chunksOf } from './chunks.js';
 import { VOCABULARY } from './vocabulary.js';
 
@@ -18,6 +18,8 @@ export interface Tokenizer {
    * when there are more than `limit`: a prompt that is refused anyway is not worth its time.
    */
   encode(texts: readonly string[], limit: number): Promise<Uint32Array>;
+  /** A short ASCII text as the texts of its tokens. */
+  split(text: string): string[];
   /** The id of each entry of VOCABULARY. */
   readonly vocabularyIds: readonly number[];
 }
@@ -32,6 +34,10 @@ export class SlicedTokenizer implements Tokenizer {
   /** Least recently used first. */
   private readonly memory = new Map<string, Uint32Array>();
   private characters = 0;
+
+  split(text: string): string[] {
+    return encode(text, AS_TEXT).map((id) => decode([id]));
+  }
 
   async encode(texts: readonly string[], limit: number): Promise<Uint32Array> {
     const parts: Uint32Array[] = [];
