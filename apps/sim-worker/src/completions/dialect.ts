@@ -65,8 +65,7 @@ const chatChunk = (head: Head, choices: unknown[], usage: Usage | undefined) => 
 });
 
 function deltaOf({ part, text, begins }: ChunkChoice): object {
-  if (part.kind === 'text') return { content: text };
-  if (part.kind === 'reasoning') return { reasoning: text };
+  if (part.kind !== 'call') return part.kind === 'text' ? { content: text } : { reasoning: text };
   const { index, id, name } = part;
   const called = begins
     ? { id, type: 'function', index, function: { name, arguments: text } }

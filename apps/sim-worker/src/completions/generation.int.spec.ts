@@ -279,3 +279,61 @@ describe('a body beyond the limit', () => {
     }
   });
 });
+
+describe('tools and thoughts', () => {
+  const tool = (name: string) => ({
+    type: 'function' as const,
+    function: { name, parameters: { type: 'object', properties: { city: { type: 'string' } } } },
+  });
+  const asked = {
+    model: MODEL,
+    messages: [{ role: 'user' as const, content: 'Look at the weather and the camera.' }],
+    tools: [tool('weather'), tool('camera')],
+  };
+
+  it('are called in parallel, the same streamed and not, with a count of their tokens', async () => {
+    const whole = await client.chat.completions.create(asked);
+    const { message, finish_reason: finish } = whole.choices[0]!;
+    expect([message.content, finish]).toEqual([null, 'tool_calls']);
+    const calls = message.tool_calls!.map((call) => {
+      if (call.type !== 'function') throw new Error(call.type);
+      return { name: call.function.name, input: JSON.parse(call.function.arguments) as unknown, id: call.id };
+    });
+    expect(calls.map(({ name }) => name)).toEqual(['weather', 'camera']);
+    expect(calls[0]!.input).toEqual({ city: expect.any(String) });
+
+    const stream = await client.chat.completions.create({ ...asked, stream: true });
+    const told = new Map<number, { id: string; name: string; input: string }>();
+    for (const { choices } of await chunksOf(stream)) {
+      for (const { index, id, function: called } of choices[0]?.delta.tool_calls ?? []) {
+        if (id !== undefined) told.set(index, { id, name: called!.name!, input: '' });
+        told.get(index)!.input += called!.arguments!;
+      }
+    }
+    expect(
+      [...told.values()].map(({ id, name, input }) => ({ id, name, input: JSON.parse(input) as unknown })),
+    ).toEqual(calls);
+    expect(sim.records().at(-1)!.completionTokens).toBe(whole.usage!.completion_tokens);
+  });
+
+  it('are thought before anything is said, under the name that vLLM has for it', async () => {
+    const { choices, usage } = await client.chat.completions.create({
+      ...exact(30),
+      chat_template_kwargs: { enable_thinking: true },
+    } as ChatCompletionCreateParamsNonStreaming);
+    const { content, reasoning } = choices[0]!.message as unknown as { content: string; reasoning: string };
+    expect(countTokens(reasoning) + countTokens(content)).toBe(30);
+    expect(usage!.completion_tokens).toBe(30);
+  });
+
+  it('have the tokens in the prompt that /tokenize counts', async () => {
+    const { usage } = await client.chat.completions.create({ ...asked, max_tokens: 1 });
+    const counted = await sim.post('/tokenize', { ...asked, add_generation_prompt: true });
+    const { tokens, ...rest } = (await counted.json()) as { tokens: number[]; count: number };
+    expect(rest).toEqual({ count: usage!.prompt_tokens, max_model_len: 4_096, token_strs: null });
+    expect(tokens).toHaveLength(rest.count);
+    expect((await sim.post('/tokenize', { prompt: 'x '.repeat(5_000) })).status).toBe(400);
+    expect((await sim.post('/tokenize', { model: 'none', prompt: 'x' })).status).toBe(404);
+    expect((await sim.post('/tokenize', { messages: [] })).status).toBe(400);
+  });
+});

@@ -134,7 +134,7 @@ export class Generations {
       },
       spoken(choice, at) {
         cache.add(cache.chain(withAnswer(choice, tokenizer.vocabularyIds), salt, chainOf(choice.prompt)));
-        metrics.finished(request.model, choice.plan.finish, {
+        metrics.finished(request.model, choice.plan.finish === 'length' ? 'length' : 'stop', {
           promptTokens: choice.promptTokens,
           generated: choice.generated,
           wholeMs: at - arrivedAt,
