@@ -1,4 +1,7 @@
 import { z } from 'zod';
+import { listOf } from './list.js';
+
+const MOST_BLOCKS = 100_000;
 
 /** What a conversation is made of. Members that no worker could use (`cache_control`, `citations` of the past) are dropped. */
 const text = z.object({ type: z.literal('text'), text: z.string() });
@@ -29,7 +32,10 @@ const toolUse = z.object({
 
 /** A text stands for one block of text. */
 const blocksOf = <S extends z.ZodType>(block: S) =>
-  z.preprocess((value) => (typeof value === 'string' ? [{ type: 'text', text: value }] : value), z.array(block));
+  z.preprocess(
+    (value) => (typeof value === 'string' ? [{ type: 'text', text: value }] : value),
+    listOf(block, { max: MOST_BLOCKS }),
+  );
 
 const toolResult = z.object({
   type: z.literal('tool_result'),

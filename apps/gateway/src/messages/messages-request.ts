@@ -1,8 +1,10 @@
 import { z } from 'zod';
 import { systemPrompt, turn } from './blocks.js';
+import { listOf } from './list.js';
 
 const MOST_TURNS = 100_000;
 const MOST_TOOLS = 1_000;
+const MOST_SEQUENCES = 64;
 
 const tool = z.object({
   type: z
@@ -47,13 +49,13 @@ const notHere = z.null({ error: 'is not a field of this path' }).optional();
 /** Of a request to create a message or to count one's tokens. What is not named here goes to the worker as it is. */
 const conversation = {
   model: z.string().min(1).max(256),
-  messages: z.array(turn).min(1).max(MOST_TURNS),
+  messages: listOf(turn, { min: 1, max: MOST_TURNS }),
   system: systemPrompt.nullish(),
-  tools: z.array(tool).max(MOST_TOOLS).nullish(),
+  tools: listOf(tool, { max: MOST_TOOLS }).nullish(),
   tool_choice: toolChoice.nullish(),
   thinking: thinking.nullish(),
   output_config: outputConfig.nullish(),
-  mcp_servers: z.array(z.never({ error: 'is not there: no worker can do it' })).nullish(),
+  mcp_servers: z.tuple([], { error: 'is not there: no worker can do it' }).nullish(),
   container: notDone,
   context_management: notDone,
   inference_geo: notDone,
@@ -64,7 +66,7 @@ export const messagesRequest = z.looseObject({
   ...conversation,
   max_tokens: z.int().min(1),
   stream: z.boolean().nullish(),
-  stop_sequences: z.array(z.string().min(1)).max(64).nullish(),
+  stop_sequences: listOf(z.string().min(1), { max: MOST_SEQUENCES }).nullish(),
   temperature: z.number().nullish(),
   top_p: z.number().nullish(),
   top_k: z.int().nullish(),

@@ -1,4 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
+import fc from 'fast-check';
 import { ERRORS, type Rejected } from '@sluice/contracts/errors';
 import { readCountTokensRequest, readMessagesRequest } from './translation.js';
 
@@ -221,7 +222,7 @@ describe('a request is refused, by the name of the field,', () => {
     ],
     ['with a tool of the provider', { tools: [{ type: 'web_search_20250305', name: 'web_search' }] }, 'tools.0.type'],
     ['with a choice and no tools', { tool_choice: { type: 'any' } }, 'tool_choice'],
-    ['with servers of tools', { mcp_servers: [{ url: 'https://x' }] }, 'mcp_servers.0'],
+    ['with servers of tools', { mcp_servers: [{ url: 'https://x' }] }, 'mcp_servers'],
     ['with a container', { container: 'c' }, 'container'],
     ['with rules for its context', { context_management: { edits: [] } }, 'context_management'],
     ['for several answers', { n: 3 }, 'n'],
@@ -235,6 +236,62 @@ describe('a request is refused, by the name of the field,', () => {
 
   it.each(['', '[1]', '{', 'null'])('when its body is %j', (body) => {
     expect(() => readMessagesRequest(Buffer.from(body))).toThrow(expect.objectContaining({ code: 'invalid_request' }));
+  });
+});
+
+describe('whatever is sent', () => {
+  const seed = Date.now() % 2 ** 31;
+  const members = ['role', 'content', 'type', 'text', 'source', 'name', 'id', 'input', 'tool_use_id', 'is_error'];
+  const json = fc.letrec((tie) => ({
+    value: fc.oneof(
+      { depthSize: 'small' },
+      fc.constantFrom<unknown>(
+        'user',
+        'assistant',
+        'text',
+        'image',
+        'tool_use',
+        'tool_result',
+        'auto',
+        null,
+        1,
+        true,
+        '',
+      ),
+      fc.array(tie('value'), { maxLength: 3 }),
+      fc.dictionary(fc.oneof(fc.constantFrom(...members, '__proto__'), fc.string()), tie('value'), { maxKeys: 4 }),
+    ),
+  })).value;
+
+  it(`is read or refused, and nothing else comes of it (fast-check seed ${seed})`, () => {
+    const fields = [...Object.keys(chat({ tools: [weather] })), 'system', 'thinking', 'output_config', 'metadata'];
+    fc.assert(
+      fc.property(fc.dictionary(fc.constantFrom(...fields), json, { maxKeys: 3 }), json, (more, turns) => {
+        for (const body of [
+          { ...hello, ...more },
+          { ...hello, messages: turns },
+          { ...hello, messages: [turns] },
+        ]) {
+          try {
+            expect(readMessagesRequest(raw(body)).model).toBeDefined();
+          } catch (error) {
+            expect(error).toMatchObject({ code: 'invalid_request' });
+          }
+        }
+      }),
+      { seed, numRuns: 1_000 },
+    );
+  });
+
+  it('is read no further than its first mistake: nonsense of megabytes costs no gigabytes', () => {
+    const before = process.memoryUsage().heapUsed;
+    const nonsense = `[{"role":"user","content":[{"type":"tool_result","tool_use_id":"x","content":[${'0,'.repeat(1_000_000)}0]}]}]`;
+    const many = `[{"role":"user","content":[${'0,'.repeat(50_000)}0]}]`;
+    for (const messages of [nonsense, many])
+      expect(() => readMessagesRequest(Buffer.from(`{"model":"m","max_tokens":1,"messages":${messages}}`))).toThrow(
+        expect.objectContaining({ code: 'invalid_request' }),
+      );
+    expect(process.memoryUsage().heapUsed - before).toBeLessThan(100 * 1024 * 1024);
   });
 });
 
