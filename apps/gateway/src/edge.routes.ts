@@ -12,13 +12,7 @@ import type { ManagementRoute } from './management/management.route.js';
 
 const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const;
 /** Of the inference plane, and not there yet. */
-const NOT_YET = [
-  '/audio/transcriptions',
-  '/responses',
-  '/inference',
-  '/key/usage',
-  '/generations/:id',
-];
+const NOT_YET = ['/audio/transcriptions', '/responses', '/inference', '/key/usage', '/generations/:id'];
 
 export interface EdgeRoutes {
   readonly inference: InferenceRoute;

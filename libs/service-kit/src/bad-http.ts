@@ -8,7 +8,7 @@ const STATUS: Readonly<Record<string, string>> = {
   ERR_HTTP_REQUEST_TIMEOUT: '408 Request Timeout',
 };
 
-/** Answers what is not HTTP. There is no path yet to tell the dialect by, so the body has what both dialects look for. */
+/** Answers what is not HTTP. There is no path yet to tell the dialect by, so the body has what all three dialects look for. */
 export function answerBadHttp(error: Error & { code?: string }, socket: Socket): void {
   if (!socket.writable || error.code === 'ECONNRESET') {
     socket.destroy();
@@ -18,8 +18,10 @@ export function answerBadHttp(error: Error & { code?: string }, socket: Socket):
   const { type } = ERRORS.invalid_request;
   const message = 'The request is not valid HTTP.';
   const body = JSON.stringify({
+    type: 'error',
     success: false,
     error: { code: 'invalid_request', message, type, param: null, requestId },
+    request_id: requestId,
   });
   const status = STATUS[error.code ?? ''] ?? '400 Bad Request';
   const head = [

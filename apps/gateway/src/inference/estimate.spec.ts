@@ -8,6 +8,7 @@ describe('the estimate of a request', () => {
     [{ prompt: 'x', max_completion_tokens: 10, max_tokens: 50 }, 1 + 10],
     [{ prompt: [1, 2, 3], max_tokens: 0 }, 3],
     [{ prompt: 'x' }, 1 + 512],
+    [{ prompt: 'x', tools: [{ function: { description: 'y'.repeat(40) } }], max_tokens: 1 }, 1 + 4 + 4 + 10 + 1],
     [
       {
         messages: [{ content: [{ image_url: { url: `data:image/png;base64,${'A'.repeat(9_999)}` } }] }],

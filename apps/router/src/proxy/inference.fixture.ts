@@ -159,13 +159,17 @@ export const token = (as: 'gateway' | 'auth' = 'gateway', audience: 'router' | '
   new ServiceTokens(as, signing[as], signing.jwks).headerFor(audience);
 
 interface CallOptions {
+  path?: string;
   headers?: Record<string, string>;
   body?: string | Buffer;
   signal?: AbortSignal;
 }
 
-export async function call(router: Router, { headers = {}, body = '{"stream":true}', signal }: CallOptions = {}) {
-  return request(`${router.url}${PATH}`, {
+export async function call(
+  router: Router,
+  { path = PATH, headers = {}, body = '{"stream":true}', signal }: CallOptions = {},
+) {
+  return request(router.url + path, {
     method: 'POST',
     dispatcher: gateway,
     body,

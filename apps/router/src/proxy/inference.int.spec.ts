@@ -243,6 +243,23 @@ describe('retries', () => {
     expect(worker.seen).toHaveLength(1);
   });
 
+  it('counting tokens says nothing about generating: neither does it clear a worker that fails, nor convict one', async () => {
+    const worker = await fakeWorker((incoming, response) => {
+      const counts = incoming.url === '/tokenize' && incoming.headers['x-request-id'] === 'counted.1';
+      return counts ? answers('{"count":1}')(incoming, response) : fails(500)(incoming, response);
+    });
+    const router = await routerWith([worker]);
+    const state = () => router.workers.list()[0]!.state;
+    for (let i = 0; i < 6; i++) await errorOf(await call(router, { path: '/tokenize' }));
+    expect(state()).toBe('live');
+    for (let i = 0; i < 5; i++) {
+      await errorOf(await call(router));
+      const counted = await call(router, { path: '/tokenize', headers: { 'x-request-id': 'counted' } });
+      await counted.body.dump();
+    }
+    expect(state()).toBe('open');
+  });
+
   it('all full: 429 with the worker’s own word on when to come back', async () => {
     const router = await routerWith([await fakeWorker(fails(429, { 'retry-after': '7' }))]);
     expect(await errorOf(await call(router))).toEqual({ status: 429, code: 'queue_full', retryAfter: '7' });

@@ -10,8 +10,9 @@ import { answerHeaders, readErrand, workerHeaders, type Errand } from './headers
 import { isFailure, MAX_ATTEMPTS, mayComeBack, refusalAfter, type Failure, type Outcome } from './outcome.js';
 import { callWorker } from './worker-call.client.js';
 
-/** `/tokenize` generates nothing: it counts. */
-const ENDPOINTS = ['/v1/chat/completions', '/v1/completions', '/v1/embeddings', '/tokenize'] as const;
+/** vLLM's: it counts a prompt, and says nothing about whether a worker can still generate. */
+const COUNTING = '/tokenize';
+const ENDPOINTS = ['/v1/chat/completions', '/v1/completions', '/v1/embeddings', COUNTING] as const;
 
 /** The gateway's own limit is 10 MiB; what it adds to a body (stream options) must not break a request it admitted. */
 const MAX_BODY_BYTES = 11 * 1024 * 1024;
@@ -161,12 +162,12 @@ export class InferenceRoute {
         ...(this.draining ? { connection: 'close' } : {}),
       }),
       onFirstByte: () => {
-        this.workers.succeeded(worker.id);
+        if (path !== COUNTING) this.workers.succeeded(worker.id);
         firstByteSeconds.observe({ endpoint: path }, (this.clock.monotonic() - from) / 1000);
       },
     });
     worker.release();
-    this.workers.met(worker.id, outcome);
+    if (path !== COUNTING || outcome.kind === 'unreachable') this.workers.met(worker.id, outcome);
     attempts.inc({ outcome: outcome.kind });
     return outcome;
   }
