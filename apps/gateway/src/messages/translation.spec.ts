@@ -282,17 +282,6 @@ describe('whatever is sent', () => {
       { seed, numRuns: 1_000 },
     );
   });
-
-  it('is read no further than its first mistake: nonsense of megabytes costs no gigabytes', () => {
-    const before = process.memoryUsage().heapUsed;
-    const nonsense = `[{"role":"user","content":[{"type":"tool_result","tool_use_id":"x","content":[${'0,'.repeat(1_000_000)}0]}]}]`;
-    const many = `[{"role":"user","content":[${'0,'.repeat(50_000)}0]}]`;
-    for (const messages of [nonsense, many])
-      expect(() => readMessagesRequest(Buffer.from(`{"model":"m","max_tokens":1,"messages":${messages}}`))).toThrow(
-        expect.objectContaining({ code: 'invalid_request' }),
-      );
-    expect(process.memoryUsage().heapUsed - before).toBeLessThan(100 * 1024 * 1024);
-  });
 });
 
 describe('a question for the number of tokens', () => {
