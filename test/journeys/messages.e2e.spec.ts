@@ -11,6 +11,7 @@ import Anthropic, {
 } from '@anthropic-ai/sdk';
 import { formatSecret } from '@sluice/primitives/secret';
 import { Client } from 'pg';
+import { asked, askedWithTools, said } from './messages-requests.ts';
 import { call, eventually, STACK_START_MS, startTestStack, type TestStack } from '../stack.ts';
 
 let stack: TestStack;
@@ -67,26 +68,8 @@ const recorded = (requestId: string) =>
       ).rows[0],
   );
 
-const ask = (content: string, max_tokens = 400) => ({
-  model: stack.models[0]!,
-  max_tokens,
-  messages: [{ role: 'user' as const, content }],
-});
-const tool = (name: string) => ({
-  name,
-  description: `Look at the ${name}.`,
-  input_schema: { type: 'object' as const, properties: { city: { type: 'string' }, days: { type: 'integer' } } },
-});
-const withTools = (content = 'Look at the weather and the camera.') => ({
-  ...ask(content),
-  tools: [tool('weather'), tool('camera')],
-});
-/** A message but for its name and the SDK's own; as JSON, since the SDK reads a tool's input when it is looked at. */
-const said = (message: Anthropic.Message) => ({
-  ...(JSON.parse(JSON.stringify(message)) as Anthropic.Message),
-  id: undefined,
-  parsed_output: undefined,
-});
+const ask = (content: string, maxTokens?: number) => asked(stack.models[0]!, content, maxTokens);
+const withTools = (content?: string) => askedWithTools(stack.models[0]!, content);
 
 describe('a message', () => {
   it('comes as the official client declares it, and is metered exactly', async () => {
@@ -244,7 +227,7 @@ describe('what is refused', () => {
       BadRequestError,
       400,
       'invalid_request_error',
-      () => client.messages.create({ ...ask('Hi.'), temperature: 3 }),
+      () => client.messages.create({ ...ask('Hi.'), temperature: 3 } as Anthropic.MessageCreateParamsNonStreaming),
     ],
     [
       'an unknown key',

@@ -23,13 +23,13 @@ describe('a list', () => {
   });
 
   it('is read no further than its first mistake, which is told with its place', () => {
-    const issues = issuesOf([[good], [good, bad, ...Array<object>(900).fill(bad)]]);
+    const issues = issuesOf([[good], [good, bad, ...Array.from({ length: 900 }, () => bad)]]);
     expect(issues).toEqual([expect.objectContaining({ path: [1, 1, 'number'] })]);
     expect(read).toBe(3);
   });
 
   it.each([
-    ['too long', Array<object>(1_001).fill(good)],
+    ['too long', Array.from({ length: 1_001 }, () => good)],
     ['none', { length: 1 }],
     ['missing', undefined],
   ])('that is %s is not read at all', (_what, list) => {

@@ -19,7 +19,7 @@ export async function tokenize(machine: Machine, body: unknown, exchange: Exchan
   if (!limits.models.includes(model)) throw unknownModel(model);
   const { errorStatus } = faults.take(model);
   if (errorStatus !== undefined) throw new Problem(errorStatus, 'InternalServerError', 'The worker was told to fail.');
-  const texts = 'messages' in data ? textsOf(data as Parameters<typeof textsOf>[0]) : [data.prompt as string];
+  const texts = 'messages' in data ? textsOf(data as Parameters<typeof textsOf>[0]) : [data.prompt];
   const tokens = await tokenizer.encode(texts, limits.maxModelLen);
   if (tokens.length > limits.maxModelLen) {
     throw badRequest(`This model's maximum context length is ${limits.maxModelLen} tokens.`, 'input_tokens');
