@@ -13,12 +13,11 @@ import { CountTokensRoute } from './count-tokens.route.js';
 import { RouterClient } from './router.client.js';
 
 const PATH = '/v1/messages/count_tokens';
-const place = { keyId: 'k1', requestId: 'r1', tokens: 0, part: 1, slot: true };
+const requests = { limit: 60, remaining: 59, resetMs: 1_000 };
 const allowed: RateDecision = {
-  refusedBy: undefined,
-  requests: { limit: 60, remaining: 59, resetMs: 1_000 },
-  tokens: undefined,
-  place,
+  refused: undefined,
+  own: { requests, tokens: undefined },
+  place: { requestId: 'r1', scopes: [], tokens: 0, part: 1 },
   degraded: false,
 };
 
@@ -49,11 +48,11 @@ beforeEach(async () => {
     });
   });
   await new Promise<void>((resolve) => router.listen(0, '127.0.0.1', resolve));
-  const presented = { digest: 'd', credential: aKnownKey(), organizationId: 'o1' };
+  const presented = { digest: 'd', credential: aKnownKey({ rpm: 60 }), organizationId: 'o1' };
   const admission = {
     identify: async () => presented,
     place: async () => ({ ...presented, workload: { project: 'default', name: 'chat', model: 'org/m' }, price: {} }),
-    limit: async (_presented: unknown, _id: string, estimate: number) => {
+    limit: async (_scopes: unknown, _id: string, estimate: number) => {
       taken.push(estimate);
       return decision;
     },
@@ -138,7 +137,7 @@ describe('a question for the number of tokens', () => {
   });
 
   it('is not sent on beyond the limits', async () => {
-    decision = { ...allowed, refusedBy: 'requests' };
+    decision = { ...allowed, refused: { of: 'project', by: 'requests', left: requests } };
     const { statusCode, headers } = await count();
     expect([statusCode, headers['retry-after'], asked, settled]).toEqual([429, '1', [], []]);
     expect(noted).toEqual([
