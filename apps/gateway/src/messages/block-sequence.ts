@@ -19,6 +19,7 @@ export type BlockEvent =
 
 /** What blocks have to wait with, in characters: a worker that mixes its calls up worse than this is broken. */
 export const MAX_HELD = 1024 * 1024;
+export const MAX_WAITING = 1_024;
 export const MAX_TOOL_CALLS = 1_024;
 
 interface Part {
@@ -41,6 +42,7 @@ export class BlockSequence {
   private waiting: Part[] = [];
   private open: Part | undefined;
   private blocks = 0;
+  private called = 0;
   private held = 0;
   private events: BlockEvent[] = [];
 
@@ -70,7 +72,7 @@ export class BlockSequence {
     // Engines that do not count give each call the same index, and an id of its own.
     const another = piece.id !== undefined && part?.id !== undefined && piece.id !== part.id;
     if (!part || another) {
-      if (this.blocks + this.waiting.length >= MAX_TOOL_CALLS) throw new SyntaxError('too many tool calls');
+      if (++this.called > MAX_TOOL_CALLS) throw new SyntaxError('too many tool calls');
       part = this.added('tool_use');
       this.calls.set(piece.index, part);
     }
@@ -85,6 +87,7 @@ export class BlockSequence {
   }
 
   private added(kind: Piece['kind']): Part {
+    if (this.waiting.length >= MAX_WAITING) throw new SyntaxError('too many blocks wait for one that does not end');
     const part: Part = { kind, input: new ToolInputScan(), id: undefined, name: undefined, held: '', state: 'waiting' };
     this.waiting.push(part);
     return part;

@@ -120,15 +120,27 @@ export const eventsOf = (text: string): Event[] =>
       return read;
     });
 
-/** The message that a client puts together, and a complaint where the events are not in the dialect's order. */
+/** The message that a client puts together. @throws Error where the events are not in the dialect's order */
 export function accumulated(events: readonly Event[]): Record<string, unknown> {
+  const blocks = ordered(events).map(({ json, ...block }) =>
+    block['type'] === 'tool_use' ? { ...block, input: json === '' ? {} : (JSON.parse(json) as unknown) } : block,
+  );
+  const message = events[0]!.message!;
+  const { delta, usage } = events.at(-2)!;
+  return { ...message, ...delta, content: blocks, usage: { ...(message['usage'] as object), ...usage } };
+}
+
+type Open = Record<string, unknown> & { json: string };
+
+/** The blocks as told, a tool's input as the text it came in. @throws Error where the events are out of order */
+export function ordered(events: readonly Event[]): Open[] {
   const must = (so: boolean, what: string) => {
     if (!so) throw new Error(`out of order: ${what}`);
   };
   must(events[0]?.type === 'message_start', 'the first is message_start');
   must(events.at(-1)?.type === 'message_stop' && events.at(-2)?.type === 'message_delta', 'the end');
-  const blocks: Record<string, unknown>[] = [];
-  let open: (Record<string, unknown> & { json?: string }) | undefined;
+  const blocks: Open[] = [];
+  let open: Open | undefined;
   for (const { type, index, content_block: block, delta } of events.slice(1, -2)) {
     if (type === 'content_block_start') {
       must(!open && index === blocks.length, 'a block begins when the one before has ended');
@@ -142,14 +154,11 @@ export function accumulated(events: readonly Event[]): Record<string, unknown> {
         else open!.json += delta!['partial_json'] as string;
       } else {
         must(type === 'content_block_stop', type);
-        const { json, ...rest } = open!;
-        blocks.push(rest['type'] === 'tool_use' ? { ...rest, input: json === '' ? {} : JSON.parse(json!) } : rest);
+        blocks.push(open!);
         open = undefined;
       }
     }
   }
   must(!open, 'the last block ended');
-  const message = events[0]!.message!;
-  const { delta, usage } = events.at(-2)!;
-  return { ...message, ...delta, content: blocks, usage: { ...(message['usage'] as object), ...usage } };
+  return blocks;
 }

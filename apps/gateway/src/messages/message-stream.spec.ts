@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
-import { MAX_HELD, MAX_TOOL_CALLS } from './block-sequence.js';
+import { MAX_HELD, MAX_TOOL_CALLS, MAX_WAITING } from './block-sequence.js';
 import { chatMessages } from './chat-messages.js';
 import { messageOf } from './chat-answer.js';
 import {
@@ -8,6 +8,7 @@ import {
   answers,
   deltasOf,
   eventsOf,
+  ordered,
   translated,
   wholeOf,
   workerStream,
@@ -22,6 +23,8 @@ const named = (index: number, args = '', id = `c${index}`) => ({
   tool_calls: [{ index, id, type: 'function', function: { name: `tool${index}`, arguments: args } }],
 });
 const typesOf = (text: string) => eventsOf(text).map(({ type }) => type);
+
+const seed = Date.now() % 2 ** 31;
 
 describe('a stream of a worker', () => {
   it('comes out as the events of the dialect, in their order, with the counts of both ends', () => {
@@ -173,6 +176,47 @@ describe('a stream of a worker', () => {
     expect(accumulated(eventsOf(translated([bytes])))['content']).toMatchObject([{ text: 'yes' }]);
   });
 
+  it(`of any shape comes out well-formed or cannot be read (fast-check seed ${seed})`, () => {
+    const text = fc.constantFrom<unknown>('', 'x', '{"a":', '1}', '{}', ' ', null, 7);
+    const some = (members: Record<string, fc.Arbitrary<unknown>>) => fc.record(members, { requiredKeys: [] });
+    const called = some({
+      index: fc.constantFrom<unknown>(0, 1, 2, null, -1),
+      id: fc.constantFrom<unknown>('a', 'b', '', null),
+      function: some({ name: fc.constantFrom<unknown>('weather', '', null), arguments: text }),
+    });
+    const delta = some({
+      content: text,
+      reasoning: text,
+      refusal: fc.constantFrom<unknown>(null, 'No.'),
+      tool_calls: fc.array(called, { maxLength: 3 }),
+    });
+    const choice = some({
+      index: fc.constantFrom<unknown>(0, 1),
+      delta,
+      finish_reason: fc.constantFrom<unknown>(null, 'stop'),
+    });
+    const chunks = fc.array(fc.oneof(some({ choices: fc.array(choice, { maxLength: 2 }) }), fc.jsonValue()));
+    let whole = 0;
+    fc.assert(
+      fc.property(chunks, (sent) => {
+        const bytes = Buffer.from(
+          [...sent.map((one) => JSON.stringify(one)), '[DONE]'].map((one) => `data: ${one}\n\n`).join(''),
+        );
+        let events;
+        try {
+          events = eventsOf(translated([bytes]));
+        } catch (error) {
+          expect(error).toBeInstanceOf(SyntaxError);
+          return;
+        }
+        whole++;
+        ordered(events);
+      }),
+      { seed, numRuns: 2_000 },
+    );
+    expect(whole).toBeGreaterThan(100);
+  });
+
   it.each([
     ['is no JSON', [Buffer.from('data: {"choices"\n\n')]],
     ['is of no shape', [Buffer.from('data: {"choices":{}}\n\n')]],
@@ -186,7 +230,19 @@ describe('a stream of a worker', () => {
       'calls tools without end',
       [
         workerStream(
-          Array.from({ length: MAX_TOOL_CALLS + 1 }, (_, i) => named(i)),
+          Array.from({ length: MAX_TOOL_CALLS + 1 }, (_, i) => named(i, '{}')),
+          'stop',
+        ),
+      ],
+    ],
+    [
+      'lets blocks wait without end',
+      [
+        workerStream(
+          [
+            named(0, '{'),
+            ...Array.from({ length: MAX_WAITING + 1 }, (_, i) => ({ [i % 2 ? 'content' : 'reasoning']: 'x' })),
+          ],
           'stop',
         ),
       ],
