@@ -55,6 +55,20 @@ async function live(): Promise<void> {
   secrets['rotated key'] = rotated.apiKey;
   await chat(key.apiKey);
   await chat(rotated.apiKey);
+  // The other dialect: answered, counted, cut off, and refused for what stands in it.
+  const messages = (body: unknown, path = '') =>
+    call(stack.baseUrl, rotated.apiKey, 'POST', `/v1/messages${path}`, body);
+  const message = {
+    model: stack.demo.model,
+    max_tokens: 5,
+    system: PROMPT,
+    messages: [{ role: 'user', content: PROMPT }],
+  };
+  await messages(message);
+  await messages(message, '/count_tokens');
+  await messages({ ...message, messages: [{ role: PROMPT, content: [{ type: PROMPT }] }] });
+  await messages({ ...message, temperature: PROMPT });
+  await messages(JSON.stringify(message).slice(0, -2));
   const made = await ask(own, 'POST', '/api/keys/management', { name: 'm' });
   secrets['second management key'] = made.apiKey;
   await ask(made.apiKey, 'GET', '/api/keys');

@@ -15,11 +15,14 @@ export interface InferenceRequest {
 }
 
 /** A body that is a JSON object. @throws Rejected `invalid_request` */
-export function readJsonObject(raw: Buffer | undefined): Record<string, unknown> {
+export function readJsonObject(
+  raw: Buffer | undefined,
+  parse: (text: string) => unknown = JSON.parse,
+): Record<string, unknown> {
   if (raw === undefined || raw.length === 0) throw new Rejected('invalid_request', 'The body is empty; send JSON.');
   let body: unknown;
   try {
-    body = JSON.parse(raw.toString('utf8'));
+    body = parse(raw.toString('utf8'));
   } catch (cause) {
     throw new Rejected('invalid_request', 'The body is not valid JSON.', { cause });
   }

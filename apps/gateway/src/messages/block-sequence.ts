@@ -13,9 +13,20 @@ export type Piece =
     };
 
 export type BlockEvent =
-  | { readonly type: 'content_block_start'; readonly index: number; readonly content_block: object }
-  | { readonly type: 'content_block_delta'; readonly index: number; readonly delta: object }
+  | {
+      readonly type: 'content_block_start';
+      readonly index: number;
+      readonly content_block: ReturnType<typeof blockJson>;
+    }
+  | { readonly type: 'content_block_delta'; readonly index: number; readonly delta: ReturnType<typeof deltaOf> }
   | { readonly type: 'content_block_stop'; readonly index: number };
+
+function deltaOf(kind: Piece['kind'], text: string) {
+  if (kind === 'text') return { type: 'text_delta' as const, text };
+  return kind === 'thinking'
+    ? { type: 'thinking_delta' as const, thinking: text }
+    : { type: 'input_json_delta' as const, partial_json: text };
+}
 
 /** What blocks have to wait with, in characters: a worker that mixes its calls up worse than this is broken. */
 export const MAX_HELD = 1024 * 1024;
@@ -124,12 +135,7 @@ export class BlockSequence {
 
   private delta(part: Part, text: string): void {
     if (part.kind === 'tool_use') part.input.push(text);
-    const delta =
-      part.kind === 'text'
-        ? { type: 'text_delta', text }
-        : part.kind === 'thinking'
-          ? { type: 'thinking_delta', thinking: text }
-          : { type: 'input_json_delta', partial_json: text };
+    const delta = deltaOf(part.kind, text);
     this.events.push({ type: 'content_block_delta', index: this.blocks - 1, delta });
   }
 

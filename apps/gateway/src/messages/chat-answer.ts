@@ -51,7 +51,11 @@ export const thoughtOf = ({ reasoning, reasoning_content }: Spoken): string => r
  * @param sequences the client's stop sequences
  * @throws SyntaxError where the worker's answer cannot be read
  */
-export function messageOf(body: unknown, requestId: string, sequences: readonly string[]): object {
+export function messageOf(
+  body: unknown,
+  requestId: string,
+  sequences: readonly string[],
+): ReturnType<typeof messageJson> {
   const { model, choices, usage } = readAs(answer, body);
   const { message, finish_reason: reason, stop_reason, matched_stop } = choices[0]!;
   const id = messageId(requestId);

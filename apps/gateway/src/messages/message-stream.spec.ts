@@ -1,4 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
+import type Anthropic from '@anthropic-ai/sdk';
 import fc from 'fast-check';
 import { MAX_HELD, MAX_TOOL_CALLS, MAX_WAITING } from './block-sequence.js';
 import { chatMessages } from './chat-messages.js';
@@ -14,6 +15,7 @@ import {
   workerStream,
   type Delta,
 } from './message-stream.fixture.js';
+import type { MessageEvent } from './message-stream.js';
 import { turn } from './blocks.js';
 
 const call = (index: number, more: object, args = '') => ({
@@ -262,6 +264,12 @@ describe('a stream of a worker', () => {
 });
 
 describe('a whole answer', () => {
+  it('and every event are what the official client declares: by their types, which do not compile otherwise', () => {
+    const message: Anthropic.Message = messageOf(wholeOf({ thinking: '', text: 'x', calls: [] }), 'r', []);
+    const event = (one: MessageEvent): Anthropic.RawMessageStreamEvent => one;
+    expect([message.type, event({ type: 'message_stop' }).type]).toEqual(['message', 'message_stop']);
+  });
+
   it('has the shape that the SDKs declare', () => {
     const answer = { thinking: 'Hm.', text: 'Yes.', calls: [{ id: 'c', name: 'weather', input: { a: 1 } }] };
     expect(messageOf(wholeOf(answer), '0199-1', [])).toEqual({

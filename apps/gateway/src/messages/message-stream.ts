@@ -52,10 +52,8 @@ export class MessageStream {
     const { reason, by, refused } = this;
     const stop = stopOf({ reason, by, usesTools: this.blocks.usesTools, refused }, this.sequences);
     const delta = { container: null, ...stopJson(stop) };
-    return (
-      start +
-      [...events, { type: 'message_delta', delta, usage: usageJson(usage) }, { type: 'message_stop' }].map(sse).join('')
-    );
+    const last = [{ type: 'message_delta', delta, usage: usageJson(usage) }, { type: 'message_stop' }] as const;
+    return start + [...events, ...last].map(sse).join('');
   }
 
   private start(model: string, usage: ReportedUsage | undefined): string {
@@ -82,8 +80,18 @@ function piecesOf(delta: Spoken): Piece[] {
   ];
 }
 
-const sse = (event: BlockEvent | { readonly type: string; readonly [member: string]: unknown }): string =>
-  `event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`;
+/** The events of the dialect. */
+export type MessageEvent =
+  | BlockEvent
+  | { readonly type: 'message_start'; readonly message: ReturnType<typeof messageJson> }
+  | {
+      readonly type: 'message_delta';
+      readonly delta: ReturnType<typeof stopJson> & { readonly container: null };
+      readonly usage: ReturnType<typeof usageJson>;
+    }
+  | { readonly type: 'message_stop' };
+
+const sse = (event: MessageEvent): string => `event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`;
 
 /** The data of an event; empty for comments. */
 function dataOf(event: string): string {

@@ -15,15 +15,17 @@ export type Block =
   | { readonly type: 'thinking'; readonly thinking: string }
   | { readonly type: 'tool_use'; readonly id: string; readonly name: string; readonly input: unknown };
 
+export type StopReason = 'end_turn' | 'max_tokens' | 'stop_sequence' | 'tool_use' | 'refusal';
+
 export interface Stop {
-  readonly reason: string | null;
+  readonly reason: StopReason | null;
   readonly sequence: string | null;
 }
 
 export const messageJson = ({ id, content, model, stop, usage }: Message) => ({
   id,
-  type: 'message',
-  role: 'assistant',
+  type: 'message' as const,
+  role: 'assistant' as const,
   model,
   content: content.map(blockJson),
   ...stopJson(stop),
@@ -39,12 +41,10 @@ export const messageJson = ({ id, content, model, stop, usage }: Message) => ({
 });
 
 /** Nobody signs what was thought here. */
-export const blockJson = (block: Block) =>
-  block.type === 'text'
-    ? { type: 'text', text: block.text, citations: null }
-    : block.type === 'thinking'
-      ? { type: 'thinking', thinking: block.thinking, signature: '' }
-      : { ...block, caller: { type: 'direct' } };
+export function blockJson(block: Block) {
+  if (block.type === 'text') return { ...block, citations: null };
+  return block.type === 'thinking' ? { ...block, signature: '' } : { ...block, caller: { type: 'direct' } as const };
+}
 
 export const stopJson = ({ reason, sequence }: Stop) => ({
   stop_reason: reason,

@@ -1,4 +1,4 @@
-import type { Stop } from './message.js';
+import type { Stop, StopReason } from './message.js';
 
 export interface Finish {
   /** OpenAI's. */
@@ -15,7 +15,7 @@ export interface Finish {
  * @throws SyntaxError where the worker says that it did not end it
  */
 export function stopOf({ reason, by, usesTools, refused }: Finish, sequences: readonly string[]): Stop {
-  const because = (why: string): Stop => ({ reason: why, sequence: null });
+  const because = (why: StopReason): Stop => ({ reason: why, sequence: null });
   if (refused || reason === 'content_filter') return because('refusal');
   if (reason === 'length') return because('max_tokens');
   if (reason === 'abort' || reason === 'error') throw new SyntaxError('the worker broke its answer off');

@@ -1,3 +1,5 @@
+import { parseExact } from './exact-json.js';
+
 /**
  * Follows the JSON text of a tool's input as it comes in pieces, and knows when the value is whole. It keeps a few numbers,
  * however long and deep the value is.
@@ -54,7 +56,7 @@ function mended(text: string): string {
 
 function parsed(text: string): unknown {
   try {
-    return JSON.parse(text);
+    return parseExact(text);
   } catch {
     return undefined;
   }

@@ -4,6 +4,7 @@ import { readJsonObject, type InferenceRequest } from '../inference/inference-re
 import type { Translation } from '../inference/translation.js';
 import { chatRequest, tokenizeRequest } from './chat-request.js';
 import { messageOf } from './chat-answer.js';
+import { parseExact } from './exact-json.js';
 import { MessageStream } from './message-stream.js';
 import { countTokensRequest, messagesRequest } from './messages-request.js';
 
@@ -12,7 +13,7 @@ import { countTokensRequest, messagesRequest } from './messages-request.js';
  * the answer. @throws Rejected `invalid_request` naming the field
  */
 export function readMessagesRequest(raw: Buffer | undefined): InferenceRequest {
-  const request = parse(messagesRequest, readJsonObject(raw));
+  const request = parse(messagesRequest, readJsonObject(raw, parseExact));
   return {
     model: request.model,
     stream: request.stream === true,
@@ -26,7 +27,7 @@ export function readMessagesRequest(raw: Buffer | undefined): InferenceRequest {
 
 /** What is asked to be counted, as vLLM's `/tokenize` takes it. @throws Rejected `invalid_request` */
 export function readCountTokensRequest(raw: Buffer | undefined): { model: string; body: Record<string, unknown> } {
-  const request = parse(countTokensRequest, readJsonObject(raw));
+  const request = parse(countTokensRequest, readJsonObject(raw, parseExact));
   return { model: request.model, body: tokenizeRequest(request) };
 }
 
