@@ -3,7 +3,7 @@ const LONG_NUMBER = /\d{16}/;
 
 type Reviver = (this: unknown, key: string, value: unknown, context: { readonly source: string }) => unknown;
 /** Newer than the declarations of the standard library. */
-const { rawJSON } = JSON as unknown as { rawJSON(text: string): unknown };
+const { rawJSON } = JSON as unknown as { readonly rawJSON: (text: string) => unknown };
 
 /**
  * JSON in which whole numbers stay what they are when it is written again: inputs of tools hold ids, and one of 64 bits is
