@@ -12,6 +12,7 @@ import type { Refusals } from '../refusals/refusals.service.js';
 import type { Admission, Admitted } from './admission.service.js';
 import { readDeadline } from './deadline.js';
 import { estimateTokens } from './estimate.js';
+import { jsonBytes } from './inference-request.js';
 import { refusalOf } from './inference.route.js';
 import { refuse } from './refuse.js';
 import { asRejected, header, readAll, routerRefusal, type RouterClient } from './router.client.js';
@@ -106,7 +107,7 @@ export class CountTokensRoute {
       model,
       workload: `${project}/${name}`,
       path: '/tokenize',
-      body: Buffer.from(JSON.stringify({ ...body, model })),
+      body: jsonBytes({ ...body, model }),
       deadline,
       signal,
     });

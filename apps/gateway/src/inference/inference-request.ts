@@ -71,5 +71,20 @@ export function upstreamBody(request: InferenceRequest, model: string): Buffer {
         },
       }
     : {};
-  return Buffer.from(JSON.stringify({ ...request.body, ...forced, model }));
+  return jsonBytes({ ...request.body, ...forced, model });
+}
+
+/** @throws Rejected `invalid_request` where it is nested so deep that it can be read and not written */
+export function jsonBytes(body: object): Buffer {
+  return Buffer.from(written(body));
+}
+
+/** As JSON text. @throws Rejected `invalid_request` */
+export function written(value: unknown): string {
+  try {
+    return JSON.stringify(value);
+  } catch (cause) {
+    if (!(cause instanceof RangeError)) throw cause;
+    throw new Rejected('invalid_request', 'The body is nested too deep.', { cause });
+  }
 }

@@ -61,12 +61,12 @@ beforeEach(() => {
 });
 afterEach(() => gateway.close());
 
-const post = () =>
+const post = (body = '{"model":"m","prompt":"hello"}') =>
   gateway.inject({
     method: 'POST',
     url: '/',
     headers: { 'content-type': 'application/json' },
-    body: '{"model":"m","prompt":"hello"}',
+    body,
   });
 
 describe('an inference request', () => {
@@ -111,6 +111,13 @@ describe('an inference request', () => {
     credential = aKnownKey(limits);
     await post();
     expect(estimates).toEqual(expected);
+  });
+
+  it('that is nested too deep to be sent on is refused before it takes anything or is journalled', async () => {
+    let opened = false;
+    journalled = async () => void (opened = true);
+    const { statusCode } = await post(`{"model":"m","prompt":${'['.repeat(100_000)}${']'.repeat(100_000)}}`);
+    expect([statusCode, opened, estimates, settled]).toEqual([400, false, [], []]);
   });
 
   it('of a key without limits asks nobody and says nothing of limits', async () => {

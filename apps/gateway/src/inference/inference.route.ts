@@ -91,6 +91,8 @@ export class InferenceRoute {
     const asked = read(request.body as Buffer | undefined);
     known.model ??= asked.model;
     const admitted = await this.admission.place(presented, known.model);
+    // What cannot be sent on takes nothing.
+    const body = upstreamBody(asked, admitted.workload.model);
     const scopes = limitScopes(presented.credential);
     // Nobody's time is spent on what nobody limits.
     const estimate = scopes.some(({ tpm }) => tpm !== null) ? estimateTokens(asked, endpoint !== 'embeddings') : 0;
@@ -108,7 +110,7 @@ export class InferenceRoute {
         request,
         reply,
         path: asked.translation?.path ?? `/v1/${endpoint}`,
-        body: upstreamBody(asked, admitted.workload.model),
+        body,
         wish: asked,
         translation: asked.translation,
         stream: asked.stream,

@@ -1,3 +1,4 @@
+import { written } from '../inference/inference-request.js';
 import type { AssistantBlock, Image, Text, ToolResult, Turn, UserBlock } from './blocks.js';
 
 /** A message of a chat completion, as far as this translation writes it. */
@@ -62,7 +63,7 @@ function assistantMessage(blocks: readonly AssistantBlock[]): ChatMessage {
   const thought = blocks.flatMap((block) => (block.type === 'thinking' ? [block.thinking] : [])).join('');
   const calls = blocks.flatMap((block) =>
     block.type === 'tool_use'
-      ? [{ id: block.id, type: 'function', function: { name: block.name, arguments: JSON.stringify(block.input) } }]
+      ? [{ id: block.id, type: 'function', function: { name: block.name, arguments: written(block.input) } }]
       : [],
   );
   return {

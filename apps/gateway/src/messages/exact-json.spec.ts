@@ -30,6 +30,13 @@ describe('JSON that is read and written again', () => {
     expect(JSON.stringify(messageOf(whole, 'r', []))).toContain(`"input":${input}`);
   });
 
+  it('is read as others read it where it is longer than any conversation, as quickly', () => {
+    const text = `[12345678901234567891${',0'.repeat(2_000_000)}]`;
+    const startedAt = performance.now();
+    expect((parseExact(text) as unknown[])[0]).toBe(Number('12345678901234567891'));
+    expect(performance.now() - startedAt).toBeLessThan(1_000);
+  });
+
   it.each(['', '{"a":', '1234567890123456789,'])('%j is no JSON', (text) => {
     expect(() => parseExact(text)).toThrow(SyntaxError);
   });

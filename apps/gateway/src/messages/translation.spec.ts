@@ -1,6 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { ERRORS, type Rejected } from '@sluice/contracts/errors';
+import { upstreamBody } from '../inference/inference-request.js';
 import { readCountTokensRequest, readMessagesRequest } from './translation.js';
 
 const hello = { model: 'm', max_tokens: 10, messages: [{ role: 'user', content: 'Hello!' }] };
@@ -281,6 +282,14 @@ describe('whatever is sent', () => {
       }),
       { seed, numRuns: 1_000 },
     );
+  });
+
+  it('is refused, not a fault of ours, where it is nested without end', () => {
+    const deep = `${'['.repeat(100_000)}${']'.repeat(100_000)}`;
+    const input = `{"model":"m","max_tokens":1,"messages":[{"role":"assistant","content":[{"type":"tool_use","id":"a","name":"t","input":{"a":${deep}}}]}]}`;
+    expect(() => readMessagesRequest(Buffer.from(input))).toThrow(expect.objectContaining({ code: 'invalid_request' }));
+    const elsewhere = readMessagesRequest(Buffer.from(`{"own":${deep},${JSON.stringify(hello).slice(1)}`));
+    expect(() => upstreamBody(elsewhere, 'm')).toThrow(expect.objectContaining({ code: 'invalid_request' }));
   });
 });
 
