@@ -1,6 +1,8 @@
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from '@jest/globals';
+import { requireFit } from '../prove/revocation/build.ts';
+import { MUTANTS } from '../prove/revocation/mutants.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const PROVE_MS = 240_000;
@@ -43,6 +45,12 @@ function prove(): Promise<{ output: string; verdict: Partial<Verdict> }> {
     });
   });
 }
+
+describe('a rule that is switched off by a mutant', () => {
+  it.each(MUTANTS.map((mutant) => [mutant.name, mutant] as const))('is in the code: %s', (_name, { patches }) => {
+    for (const patch of patches) expect(() => requireFit(patch)).not.toThrow();
+  });
+});
 
 describe('a revoke that returned', () => {
   it(

@@ -53,14 +53,24 @@ export class BuildCopy {
   }
 
   private patch({ file, from, to }: Patch): void {
-    const path = join(this.root, file);
-    if (!existsSync(path)) throw new PatchError(`${file} is not there any more`);
-    const text = readFileSync(path, 'utf8');
-    const times = text.split(from).length - 1;
-    if (times !== 1) throw new PatchError(`${file} has ${times} times, and not once:\n${from}`);
+    const text = textWith(this.root, file, from);
     writeFileSync(
-      path,
+      join(this.root, file),
       text.replace(from, () => to),
     );
   }
+}
+
+/** @throws PatchError when a patch does not match what is built */
+export function requireFit({ file, from }: Patch): void {
+  textWith(ROOT, file, from);
+}
+
+function textWith(root: string, file: string, from: string): string {
+  const path = join(root, file);
+  if (!existsSync(path)) throw new PatchError(`${file} is not there any more`);
+  const text = readFileSync(path, 'utf8');
+  const times = text.split(from).length - 1;
+  if (times !== 1) throw new PatchError(`${file} has ${times} times, and not once:\n${from}`);
+  return text;
 }

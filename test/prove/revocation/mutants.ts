@@ -21,6 +21,7 @@ const BOOT = 'apps/gateway/dist/keys/membership.service.js';
 const PROJECTION = 'apps/gateway/dist/keys/key-projection.js';
 const KEYS = 'apps/gateway/dist/keys/keys.service.js';
 const RELAY = 'apps/gateway/dist/inference/relay.service.js';
+const ROUTER = 'apps/gateway/dist/inference/router.client.js';
 const MANAGEMENT = 'apps/gateway/dist/management/management.route.js';
 
 const LAPSE = patch(PROJECTION, 'if (this.leaseUntil !== -Infinity && monotonic >= this.leaseUntil)', 'if (false)');
@@ -143,7 +144,7 @@ export const MUTANTS: readonly Mutant[] = [
     rule: 5,
     without: 'the key is looked at again in the turn of the dispatch',
     patches: [
-      patch(RELAY, 'while (!credential) {', 'credential ??= admitted.credential;\n            while (!credential) {'),
+      patch(ROUTER, 'while (!credential) {', 'credential ??= admitted.credential;\n            while (!credential) {'),
     ],
     first: ['held-dispatch'],
   },
