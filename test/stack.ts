@@ -32,17 +32,17 @@ export interface TestStack extends Stack {
 }
 
 export async function startTestStack(
-  options: Partial<Pick<StackOptions, 'workers' | 'workerEnv' | 'serviceEnv' | 'rewire'>> = {},
+  options: Partial<Pick<StackOptions, 'workers' | 'workerEnv' | 'serviceEnv' | 'rewire' | 'prefer'>> = {},
 ): Promise<TestStack> {
   const dir = newFolder('stack-');
   // BACKING chooses the kind; servers that other tests share are not for one that stops them.
   const env = { BACKING: process.env['BACKING'] };
   const stack = await startStack({
     workerEnv: FAST,
+    prefer: 'docker',
     ...options,
     dir,
     keep: false,
-    prefer: 'docker',
     env,
     say: () => {},
   });

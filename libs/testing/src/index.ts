@@ -8,6 +8,7 @@ export {
   type Server,
   type ServerName,
 } from './backing/backing.js';
+export { fetchDebianPackages, libraryPath } from './backing/debian-packages.js';
 export { freePorts } from './backing/ports.js';
 export { toEnvironment } from './backing/from-environment.js';
 export { dropBacking, startBacking } from './backing/start-backing.js';

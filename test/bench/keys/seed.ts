@@ -46,7 +46,7 @@ export async function seedKeys(databaseUrl: string, keys: number, stopping: Abor
 }
 
 /** `insert … select` of every column of a table's row `t`, but for these expressions of `i`. */
-async function copyOf(client: pg.Client, table: string, own: Readonly<Record<string, string>>): Promise<string> {
+export async function copyOf(client: pg.Client, table: string, own: Readonly<Record<string, string>>): Promise<string> {
   const { rows } = await client.query<{ name: string }>(
     `select column_name as name from information_schema.columns where table_schema = 'public' and table_name = $1`,
     [table],
