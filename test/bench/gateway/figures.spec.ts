@@ -20,6 +20,7 @@ const sample = (own: Partial<Sample>): Sample => ({
   settledCpu: { gateway: 150, metering: 40 },
   settleSeconds: 0.5,
   upstreamCpuMs: 10,
+  othersCores: 0,
   ...own,
 });
 

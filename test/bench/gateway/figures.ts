@@ -18,6 +18,8 @@ export interface SystemFigures {
   readonly loadUs: number;
   /** From the end of the load until metering and billing had everything; the longest of the rounds. */
   readonly settleSeconds: number;
+  /** Cores at work for others meanwhile: in the worst round. Nothing of that is in the figures, but it slows. */
+  readonly othersCores: number;
   /** Of the rounds, from the lowest to the highest: how far the noise goes. */
   readonly rpsOfRounds: readonly number[];
 }
@@ -52,6 +54,7 @@ export function figuresOf(samples: readonly Sample[]): SystemFigures[] {
         upstreamUs: perRequest(own.map(({ upstreamCpuMs }) => upstreamCpuMs)),
         loadUs: perRequest(own.map(({ cpuMs }) => cpuMs)),
         settleSeconds: round(Math.max(...own.map(({ settleSeconds }) => settleSeconds)), 1),
+        othersCores: round(Math.max(...own.map(({ othersCores = 0 }) => othersCores)), 2),
         rpsOfRounds: own.map(({ requests, seconds }) => Math.round(requests / seconds)).toSorted((a, b) => a - b),
       },
     ];
@@ -60,21 +63,24 @@ export function figuresOf(samples: readonly Sample[]): SystemFigures[] {
 
 /** For people. */
 export function tableOf(title: string, figures: readonly SystemFigures[]): string {
-  const rows = figures.map(({ system, rps, p50Ms, p90Ms, p99Ms, cpuUs, byProcess, upstreamUs, loadUs, errors }) => [
-    system,
-    String(rps),
-    ...[p50Ms, p90Ms, p99Ms].map((milliseconds) => milliseconds.toFixed(2)),
-    system === 'direct' ? '' : cpuUs.toFixed(1),
-    upstreamUs.toFixed(1),
-    loadUs.toFixed(1),
-    [
-      ...(Object.keys(byProcess).length > 1 ? Object.entries(byProcess).map(([name, us]) => `${name} ${us}`) : []),
-      ...(errors > 0 ? [`${errors} ERRORS`] : []),
-    ].join(', '),
-  ]);
-  const head = ['system', 'req/s', 'p50 ms', 'p90 ms', 'p99 ms', 'CPU µs', 'worker', 'load', 'µs by process'];
+  const rows = figures.map(
+    ({ system, rps, p50Ms, p90Ms, p99Ms, cpuUs, byProcess, upstreamUs, loadUs, othersCores, errors }) => [
+      system,
+      String(rps),
+      ...[p50Ms, p90Ms, p99Ms].map((milliseconds) => milliseconds.toFixed(2)),
+      system === 'direct' ? '' : cpuUs.toFixed(1),
+      upstreamUs.toFixed(1),
+      loadUs.toFixed(1),
+      othersCores.toFixed(2),
+      [
+        ...(Object.keys(byProcess).length > 1 ? Object.entries(byProcess).map(([name, us]) => `${name} ${us}`) : []),
+        ...(errors > 0 ? [`${errors} ERRORS`] : []),
+      ].join(', '),
+    ],
+  );
+  const head = ['system', 'req/s', 'p50 ms', 'p90 ms', 'p99 ms', 'CPU µs', 'worker', 'load', 'others', 'µs by process'];
   const lines = [head, ...rows].map(([name, ...cells]) =>
-    `  ${name!.padEnd(9)}${cells.map((cell, i) => (i < 7 ? cell.padStart(9) : `   ${cell}`)).join('')}`.trimEnd(),
+    `  ${name!.padEnd(9)}${cells.map((cell, i) => (i < 8 ? cell.padStart(9) : `   ${cell}`)).join('')}`.trimEnd(),
   );
   return [title, ...lines].join('\n');
 }

@@ -23,13 +23,18 @@ export class Processes {
   private readonly rows: ReadonlyMap<number, Row>;
   private readonly children = new Map<number, number[]>();
 
+  /** Milliseconds that the machine worked for others than this process and all below it. */
+  readonly othersMs: number | undefined;
+
   constructor() {
+    const busy = machineBusyMs();
     this.rows = linux ? fromProc() : fromPs();
     for (const [pid, { parent }] of this.rows) {
       const siblings = this.children.get(parent);
       if (siblings) siblings.push(pid);
       else this.children.set(parent, [pid]);
     }
+    this.othersMs = busy === undefined ? undefined : busy - this.usage(process.pid).cpuMs;
   }
 
   /** Nothing for a process that is not there. */
@@ -42,6 +47,13 @@ export class Processes {
         rss: own.rss,
       });
   }
+}
+
+/** Milliseconds that all cores together have been at work; undefined where the system does not tell. */
+function machineBusyMs(): number | undefined {
+  if (!linux) return undefined;
+  const [user, nice, system, , , irq, softirq] = readFileSync('/proc/stat', 'utf8').split(/\s+/).slice(1).map(Number);
+  return (user! + nice! + system! + irq! + softirq!) * TICK_MS;
 }
 
 /** `/proc/<pid>/stat`, proc(5): the name may hold spaces and brackets, so the fields are counted from its end. */

@@ -19,6 +19,8 @@ export interface Sample extends Load {
   /** From the end of the load until then. */
   readonly settleSeconds: number;
   readonly upstreamCpuMs: number;
+  /** Cores that the machine gave to what is none of ours, on average over the load. */
+  readonly othersCores: number | undefined;
 }
 
 /** Sums over every load that Sluice got: what all the books have to come to. */
@@ -73,6 +75,7 @@ export class Bench {
     await sleep(TAIL_MS);
     const after = this.cpuOf(system);
     const loadEnd = performance.now();
+    const others = after.othersMs === undefined ? undefined : after.othersMs - before.othersMs!;
     if (sluice) await this.book(load, what);
     else this.ledger.errorsOfOthers += load.errors;
     const settled = sluice ? this.cpuOf(system) : after;
@@ -88,6 +91,7 @@ export class Bench {
       settledCpu: differences(before.own, settled.own),
       settleSeconds,
       upstreamCpuMs: after.upstream - before.upstream,
+      othersCores: others === undefined ? undefined : Math.max(0, others / (loadEnd - from)),
     };
   }
 
@@ -114,12 +118,13 @@ export class Bench {
     return samples;
   }
 
-  private cpuOf(system: System): { own: Record<string, number>; upstream: number } {
+  private cpuOf(system: System) {
     const processes = new Processes();
     const own = Object.entries(system.processes()).map(([name, pid]) => [name, processes.usage(pid).cpuMs]);
     return {
       own: Object.fromEntries(own) as Record<string, number>,
       upstream: processes.usage(this.grounds.upstream()).cpuMs,
+      othersMs: processes.othersMs,
     };
   }
 
