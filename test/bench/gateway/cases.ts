@@ -40,8 +40,8 @@ export const CASES: readonly Case[] = KINDS.flatMap((kind) =>
   CONNECTIONS.flatMap((connections) => KEYS.map((keys) => makeCase(kind, connections, keys))),
 );
 
-/** What the goals are about, the same with many keys, and nothing else. */
-export const GOAL_CASES = ['small-32-1', 'small-32-100k', 'stream-32-1'] as const;
+/** What the goals are about. Looking up 100,000 keys first takes minutes, so many keys are for `--full`. */
+export const GOAL_CASES = ['small-32-1', 'stream-32-1'] as const;
 export const MAIN_CASE = 'small-32-1';
 export const STREAM_CASE = 'stream-32-1';
 

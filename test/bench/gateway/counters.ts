@@ -1,3 +1,4 @@
+import { USAGE } from '@sluice/contracts/subjects';
 import { Redis } from 'ioredis';
 import pg from 'pg';
 import type { TestStack } from '../../stack.ts';
@@ -10,6 +11,8 @@ export interface Counters {
   readonly redisReads: number;
   /** Transactions in auth's database. */
   readonly authTransactions: number;
+  /** Messages of usage that the gateway has published. */
+  readonly usageBatches: number;
   readonly keyLookups: number;
   /** Requests that the limiter admitted; `refused` it did not. */
   readonly limitChecks: number;
@@ -20,9 +23,10 @@ export interface Counters {
 }
 
 export async function readCounters(stack: TestStack): Promise<Counters> {
-  const [redis, authTransactions, gateway] = await Promise.all([
+  const [redis, authTransactions, usageBatches, gateway] = await Promise.all([
     redisInfo(stack.backing.redis.url),
     transactionsOf(stack, new URL(stack.databases.auth).pathname.slice(1)),
+    messagesOf(stack, USAGE),
     metricsOf(stack.urls.gateway),
   ]);
   const commands = [...redis.matchAll(/^cmdstat_([\w|]+):calls=(\d+)/gm)].map(([, name, n]) => [name!, Number(n)]);
@@ -33,6 +37,7 @@ export async function readCounters(stack: TestStack): Promise<Counters> {
     redis: Object.fromEntries(commands) as Record<string, number>,
     redisReads: Number(/^total_reads_processed:(\d+)/m.exec(redis)?.[1]),
     authTransactions,
+    usageBatches,
     keyLookups: gateway('gateway_key_lookups_total'),
     limitChecks: decided((labels) => labels.includes('result="allowed"')),
     refused: decided((labels) => !labels.includes('result="allowed"')),
@@ -50,6 +55,7 @@ export function since(before: Counters, after: Counters): Counters {
     redis,
     redisReads: difference('redisReads'),
     authTransactions: difference('authTransactions'),
+    usageBatches: difference('usageBatches'),
     keyLookups: difference('keyLookups'),
     limitChecks: difference('limitChecks'),
     refused: difference('refused'),
@@ -110,6 +116,19 @@ async function transactionsOf({ backing }: TestStack, database: string): Promise
     `select xact_commit + xact_rollback as n from pg_stat_database where datname = '${database}'`,
   );
   return Number(rows[0]!.n);
+}
+
+interface JetStreamReport {
+  readonly account_details?: readonly {
+    readonly stream_detail?: readonly { readonly name: string; readonly state: { readonly last_seq: number } }[];
+  }[];
+}
+
+/** How many messages a stream has had. */
+async function messagesOf({ backing }: TestStack, stream: string): Promise<number> {
+  const report = (await (await fetch(`${backing.nats.monitorUrl}/jsz?accounts=1&streams=1`)).json()) as JetStreamReport;
+  const streams = report.account_details?.flatMap(({ stream_detail = [] }) => stream_detail) ?? [];
+  return streams.find(({ name }) => name === stream)?.state.last_seq ?? 0;
 }
 
 async function query<T extends pg.QueryResultRow>(url: string, sql: string): Promise<pg.QueryResult<T>> {

@@ -93,6 +93,7 @@ export function tripsOf({ ledger, authIdlePerSecond }: Truth) {
     redisAwaited: perRequest(awaitedTrips),
     redisScripts: perRequest(({ redis }) => (redis['evalsha'] ?? 0) + (redis['eval'] ?? 0)),
     redisReads: perRequest(({ redisReads }) => redisReads),
+    recordsPerBatch: round(requests / sum(counters.map(({ usageBatches }) => usageBatches)), 1),
     keyLookups: perRequest((one) => one.keyLookups),
     authTransactions,
     authIdlePerSecond: round(authIdlePerSecond, 2),
