@@ -43,9 +43,11 @@ beforeAll(async () => {
   await app.listen(0, '127.0.0.1');
 }, 300_000);
 afterAll(async () => {
+  // PostgreSQL was stopped in here: a connection may be gone without a word, and what is under way on it is given up after
+  // 20 s. A service in earnest ends itself before.
   await app?.close();
   await messaging?.close();
-}, 60_000);
+}, 150_000);
 
 const metered = (change: Partial<KeyMetered> = {}): KeyMetered => ({
   keyId: systemId(),
