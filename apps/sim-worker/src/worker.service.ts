@@ -5,7 +5,8 @@ import type { WorkerHeartbeat } from '@sluice/contracts/router';
 import { systemClock } from '@sluice/primitives/clock';
 import type { Logger } from 'pino';
 import { PrefixCache } from './cache/prefix-cache.js';
-import { chatDialect, textDialect, type Dialect } from './completions/dialect.js';
+import { completions, type Protocol } from './completions/answer.js';
+import { chatDialect, textDialect } from './completions/dialect.js';
 import { Generations, type Machine } from './completions/generation.service.js';
 import { Embeddings } from './embeddings/embeddings.service.js';
 import { FaultSwitch } from './faults/faults.js';
@@ -14,6 +15,7 @@ import { Heartbeat, type Publish } from './heartbeat/heartbeat.service.js';
 import { GenerationLog } from './log/generation-log.service.js';
 import { WorkerMetrics } from './metrics/worker-metrics.service.js';
 import { modelList } from './models/models.js';
+import { responsesProtocol } from './responses/answer.js';
 import { readJson } from './server/exchange.server.js';
 import { workerServer, type Handler } from './server/worker.server.js';
 import type { SimWorkerConfig } from './sim-worker.config.js';
@@ -119,13 +121,14 @@ export class Worker {
     const embeddings = new Embeddings(machine, config.EMBEDDING_DIMENSIONS);
     const body = (exchange: Parameters<Handler>[0]) => readJson(exchange.request, config.MAX_BODY_BYTES);
     const generate =
-      (dialect: Dialect): Handler =>
+      (protocol: Protocol): Handler =>
       async (exchange) =>
-        this.generations.serve(dialect, await body(exchange), exchange);
+        this.generations.serve(protocol, await body(exchange), exchange);
     return workerServer(
       {
-        '/v1/chat/completions': { POST: generate(chatDialect) },
-        '/v1/completions': { POST: generate(textDialect) },
+        '/v1/chat/completions': { POST: generate(completions(chatDialect)) },
+        '/v1/completions': { POST: generate(completions(textDialect)) },
+        '/v1/responses': { POST: generate(responsesProtocol) },
         '/v1/embeddings': { POST: async (exchange) => embeddings.serve(await body(exchange), exchange) },
         '/tokenize': { POST: async (exchange) => tokenize(machine, await body(exchange), exchange) },
         '/v1/models': {

@@ -26,8 +26,27 @@ export interface Answer {
   finish(all: readonly Spoken[], counts: Counts): void;
 }
 
+/** An endpoint that generates: what it reads, and how it answers. */
+export interface Protocol {
+  readonly endpoint: string;
+  readonly idPrefix: string;
+  /** @throws Problem */
+  parse(body: unknown): GenerationRequest;
+  answer(exchange: Exchange, head: Head, request: GenerationRequest, omitUsage: boolean): Answer;
+}
+
+export const completions = (dialect: Dialect): Protocol => ({
+  endpoint: dialect.endpoint,
+  idPrefix: dialect.idPrefix,
+  parse: (body) => dialect.parse(body),
+  answer: (exchange, head, request, omitUsage) =>
+    request.stream
+      ? streamedAnswer(exchange, dialect, head, request, omitUsage)
+      : wholeAnswer(exchange, dialect, head, omitUsage),
+});
+
 /** One event per token; an opening event per choice before the first of all tokens; usage as asked for. */
-export function streamedAnswer(
+function streamedAnswer(
   exchange: Exchange,
   dialect: Dialect,
   head: Head,
@@ -69,7 +88,7 @@ export function streamedAnswer(
   };
 }
 
-export function wholeAnswer(exchange: Exchange, dialect: Dialect, head: Head, omitUsage: boolean): Answer {
+function wholeAnswer(exchange: Exchange, dialect: Dialect, head: Head, omitUsage: boolean): Answer {
   return {
     begin: () => {},
     token: () => {},

@@ -260,7 +260,7 @@ describe('a request that cannot be served', () => {
   });
 
   it('gets an answer on a path, with a method or of a kind that is not served', async () => {
-    expect((await sim.post('/v1/responses', {})).status).toBe(404);
+    expect((await sim.post('/v1/moderations', {})).status).toBe(404);
     const get = await fetch(`${sim.url}/v1/chat/completions`, { headers: { authorization: `Bearer ${SECRET}` } });
     expect([get.status, get.headers.get('allow')]).toEqual([405, 'POST']);
     expect((await sim.post('/v1/chat/completions', 'x', { 'content-type': 'text/plain' })).status).toBe(415);

@@ -9,8 +9,7 @@ import type { Exchange } from '../server/exchange.server.js';
 import { badRequest, Problem, unknownModel } from '../server/problem.js';
 import type { Engine } from '../timing/engine.service.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.service.js';
-import { streamedAnswer, wholeAnswer } from './answer.js';
-import type { Dialect } from './dialect.js';
+import type { Protocol } from './answer.js';
 import { Generation, type Choice, type Outcome, type PromptState, type Surroundings } from './generation.js';
 import { answerSeed } from './plan.js';
 import type { GenerationRequest } from './request.js';
@@ -39,7 +38,7 @@ export interface Machine {
   readonly crash: () => void;
 }
 
-/** Chat and text completions, from the parsed body to the last byte. */
+/** Everything that generates, from the parsed body to the last byte. */
 export class Generations {
   private readonly machine: Machine;
   private readonly running = new Set<Generation>();
@@ -49,22 +48,19 @@ export class Generations {
   }
 
   /** Resolves when the request is on its way; refusals reject with a Problem. */
-  async serve(dialect: Dialect, body: unknown, exchange: Exchange): Promise<void> {
+  async serve(protocol: Protocol, body: unknown, exchange: Exchange): Promise<void> {
     const { machine } = this;
     const arrivedAt = machine.clock.monotonic();
-    const request = dialect.parse(body);
+    const request = protocol.parse(body);
     if (!machine.limits.models.includes(request.model)) throw unknownModel(request.model);
     const prompts = await this.tokenize(request);
     refuseWhenFull(machine, prompts.length * request.n);
 
     const faults = machine.faults.take(request.model);
-    const head = { id: dialect.idPrefix + exchange.requestId, created: seconds(machine.clock), model: request.model };
-    const omitUsage = faults.omitUsage ?? false;
-    const answer = request.stream
-      ? streamedAnswer(exchange, dialect, head, request, omitUsage)
-      : wholeAnswer(exchange, dialect, head, omitUsage);
+    const head = { id: protocol.idPrefix + exchange.requestId, created: seconds(machine.clock), model: request.model };
+    const answer = protocol.answer(exchange, head, request, faults.omitUsage ?? false);
     const plans = prompts.map(({ tokens }) => this.plan(request, tokens));
-    const around = this.surroundings(request, dialect.endpoint, exchange, arrivedAt);
+    const around = this.surroundings(request, protocol.endpoint, exchange, arrivedAt);
     const generation = new Generation(request.model, prompts, plans, faults, answer, around);
 
     this.running.add(generation);

@@ -53,6 +53,15 @@ export class Exchange {
     this.response.write(`data: ${JSON.stringify(body)}\n\n`);
   }
 
+  /** For the dialect whose events have types. */
+  typedEvent(type: string, body: unknown): void {
+    this.response.write(`event: ${type}\ndata: ${JSON.stringify(body)}\n\n`);
+  }
+
+  endEvents(): void {
+    this.end('');
+  }
+
   endStream(): void {
     this.end('data: [DONE]\n\n');
   }
