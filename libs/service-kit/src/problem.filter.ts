@@ -5,6 +5,9 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { loggerFor } from './logger.js';
 import { managementProblem, openaiProblem, problemHeaders, toRejected } from './problem.js';
 
+/** `/v1/…`, `/inference/v1/…`, and the same of one workload: what SDKs read as OpenAI's. */
+const INFERENCE_PLANE = /^\/(?:inference\/|w\/[^/]+\/[^/]+\/)?v1(?:[/?]|$)/;
+
 /** The last stop of every error in Nest's part of a service: a body in the dialect of the path, never a stack. */
 @Catch()
 export class ProblemFilter implements ExceptionFilter {
@@ -19,7 +22,7 @@ export class ProblemFilter implements ExceptionFilter {
       );
     }
     if (reply.sent) return;
-    const openai = /^\/(inference\/)?v1\//.test(request.url);
+    const openai = INFERENCE_PLANE.test(request.url);
     void reply
       .status(ERRORS[rejected.code].status)
       .headers({ 'x-request-id': request.id, ...problemHeaders(rejected) })
