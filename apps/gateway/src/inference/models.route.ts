@@ -14,12 +14,14 @@ export class ModelsRoute {
   ) {}
 
   async list(request: FastifyRequest, reply: FastifyReply): Promise<void> {
-    await this.answer(request, reply, (models) => ({ object: 'list', data: models }));
+    await this.answer(request, reply, (workloads) => ({ object: 'list', data: modelsOf(workloads) }));
   }
 
+  /** @param id as requests may name a model: one of the list, or `<project>/<workload>` */
   async get(request: FastifyRequest, reply: FastifyReply, id: string): Promise<void> {
-    await this.answer(request, reply, (models) => {
-      const model = models.find((model) => model.id === id);
+    await this.answer(request, reply, (workloads) => {
+      const named = workloads.find(({ project, name }) => id === `${project}/${name}`);
+      const model = named ? modelOf(named, id) : modelsOf(workloads).find((model) => model.id === id);
       if (!model) throw new Rejected('model_not_found', undefined, { param: 'model' });
       return model;
     });
@@ -28,14 +30,14 @@ export class ModelsRoute {
   private async answer(
     request: FastifyRequest,
     reply: FastifyReply,
-    shape: (models: Model[]) => unknown,
+    shape: (workloads: Workload[]) => unknown,
   ): Promise<void> {
     try {
       const presented = await this.admission.identify(request.headers, {
         scope: 'inference:read',
         address: request.ip,
       });
-      const body = shape(modelsOf(await this.admission.workloadsOf(presented)));
+      const body = shape(await this.admission.workloadsOf(presented));
       await reply.header('x-request-id', request.id).send(body);
     } catch (error) {
       const rejected = toRejected(error);
@@ -56,10 +58,15 @@ interface Model {
 /** A model id that one workload serves stands for itself; one that several serve is listed by the workloads' names. */
 function modelsOf(workloads: readonly Workload[]): Model[] {
   const byModel = Map.groupBy(workloads, ({ model }) => model);
-  return workloads.map(({ project, name, model, createdAt }) => ({
-    id: byModel.get(model)!.length === 1 ? model : `${project}/${name}`,
-    object: 'model',
-    created: Math.floor(Date.parse(createdAt) / 1000),
-    owned_by: project,
-  }));
+  return workloads.map((workload) => {
+    const { project, name, model } = workload;
+    return modelOf(workload, byModel.get(model)!.length === 1 ? model : `${project}/${name}`);
+  });
 }
+
+const modelOf = ({ project, createdAt }: Workload, id: string): Model => ({
+  id,
+  object: 'model',
+  created: Math.floor(Date.parse(createdAt) / 1000),
+  owned_by: project,
+});
