@@ -50,7 +50,7 @@ for (const file of globSync('apps/*/*.http', { cwd: ROOT }).toSorted()) {
         const text = await response.text();
         expect([response.status, text]).toEqual([example.status, expect.any(String)]);
         if (response.headers.get('content-type')?.startsWith('text/event-stream'))
-          expect(text).toMatch(/(data: \[DONE\]|event: message_stop\ndata: .*)\n\n$/);
+          expect(text).toMatch(/(data: \[DONE\]|event: (message_stop|response\.completed)\ndata: .*)\n\n$/);
         if (example.name !== undefined) answers.set(example.name, JSON.parse(text));
       },
       ANSWER_MS + 5_000,

@@ -199,6 +199,8 @@ describe('the inference plane', () => {
     ['POST', '/v1/chat/completions', chat, [404, 'model_not_found']],
     ['POST', '/v1/completions', { model: 'x', prompt: '' }, [404, 'model_not_found']],
     ['POST', '/v1/embeddings', { model: 'x', input: '' }, [404, 'model_not_found']],
+    ['POST', '/v1/responses', { model: 'x', input: '' }, [404, 'model_not_found']],
+    ['POST', '/v1/inference', { model: 'x', prompt: '' }, [404, 'model_not_found']],
     ['GET', '/v1/models', undefined, 200],
     ['GET', '/v1/models/x', undefined, [404, 'model_not_found']],
     ['GET', '/v1/key', undefined, 200],

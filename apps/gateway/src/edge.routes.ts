@@ -4,7 +4,8 @@ import { managementProblem, problemHeaders, toRejected } from '@sluice/service-k
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { readBody } from './body.js';
 import type { CountTokensRoute } from './inference/count-tokens.route.js';
-import { ENDPOINTS, type InferenceRoute } from './inference/inference.route.js';
+import { ENDPOINTS, type Endpoint } from './inference/endpoints.js';
+import type { InferenceRoute } from './inference/inference.route.js';
 import type { KeyRoute } from './inference/key.route.js';
 import type { ModelsRoute } from './inference/models.route.js';
 import { refuse } from './inference/refuse.js';
@@ -12,7 +13,7 @@ import type { ManagementRoute } from './management/management.route.js';
 
 const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const;
 /** Of the inference plane, and not there yet. */
-const NOT_YET = ['/audio/transcriptions', '/responses', '/inference', '/key/usage', '/generations/:id'];
+const NOT_YET = ['/audio/transcriptions', '/key/usage', '/generations/:id'];
 
 export interface EdgeRoutes {
   readonly inference: InferenceRoute;
@@ -24,7 +25,8 @@ export interface EdgeRoutes {
 }
 
 /** Every path that clients call, as plain Fastify routes: no guards, pipes or interceptors stand in their way. */
-export function edgeRoutes({ inference, countTokens, models, key, management, bodyLimit }: EdgeRoutes) {
+export function edgeRoutes(routes: EdgeRoutes) {
+  const { inference, countTokens, models, key, management, bodyLimit } = routes;
   return async (scope: FastifyInstance): Promise<void> => {
     // Bodies stay bytes: the inference path reads them itself, the management path hands them on.
     scope.removeAllContentTypeParsers();
@@ -34,7 +36,7 @@ export function edgeRoutes({ inference, countTokens, models, key, management, bo
     scope.setErrorHandler((error, request, reply) => problem(request, reply, toRejected(error)));
 
     for (const prefix of ['/v1', '/inference/v1', '/w/:project/:workload/v1']) {
-      for (const endpoint of ENDPOINTS) {
+      for (const endpoint of Object.keys(ENDPOINTS) as Endpoint[]) {
         only(scope, 'POST', `${prefix}/${endpoint}`, (request, reply) =>
           inference.handle(request, reply, endpoint, workloadOf(request)),
         );

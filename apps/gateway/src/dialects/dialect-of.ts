@@ -1,8 +1,13 @@
 import { anthropic } from './anthropic.js';
 import type { Dialect } from './dialect.js';
 import { openai } from './openai.js';
+import { responses } from './responses.js';
 
-const MESSAGES = /^\/(?:inference\/v1|v1|w\/[^/]+\/[^/]+\/v1)\/messages(?:[/?]|$)/;
+const FAMILY = /^\/(?:inference\/v1|v1|w\/[^/]+\/[^/]+\/v1)\/(messages|responses)(?:[/?]|$)/;
 
 /** The dialect of a path, before anything else is known of the request: who calls it may not even have a key. */
-export const dialectOf = (url: string): Dialect => (MESSAGES.test(url) ? anthropic : openai);
+export function dialectOf(url: string): Dialect {
+  const family = FAMILY.exec(url)?.[1];
+  if (family === undefined) return openai;
+  return family === 'messages' ? anthropic : responses;
+}

@@ -6,8 +6,11 @@ export interface Dialect {
   status(code: ErrorCode): number;
   /** The body of a refusal. */
   problem(error: Rejected, requestId: string): object;
-  /** The same within a stream that has begun: one event, which the SDKs raise as an error. */
-  errorEvent(error: Rejected, requestId: string): string;
+  /**
+   * The same within a stream that has begun: one event, which the SDKs raise as an error.
+   * @param sequence how many events came before it
+   */
+  errorEvent(error: Rejected, requestId: string, sequence: number): string;
   /** The headers that name the request, on every answer. */
   ids(requestId: string): Record<string, string>;
   /** What is left of the key's own limits, on every answer of a request that took some. @param now wall clock, ms */

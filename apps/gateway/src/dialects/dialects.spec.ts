@@ -4,6 +4,7 @@ import type { RateDecision } from '../limits/limiter.js';
 import { anthropic, workersProblem } from './anthropic.js';
 import { dialectOf } from './dialect-of.js';
 import { openai } from './openai.js';
+import { responses } from './responses.js';
 
 describe('the dialect of a path', () => {
   it.each([
@@ -16,10 +17,20 @@ describe('the dialect of a path', () => {
     '/w/default/small/v1/messages/count_tokens',
   ])('%s speaks Anthropic, whatever comes of it', (url) => expect(dialectOf(url)).toBe(anthropic));
 
-  it.each(['/v1/chat/completions', '/v1/messagesx', '/v1/models/messages', '/x/v1/messages', '/w/a/v1/messages', '/'])(
-    '%s speaks OpenAI',
-    (url) => expect(dialectOf(url)).toBe(openai),
+  it.each(['/v1/responses', '/inference/v1/responses?x=1', '/w/default/small/v1/responses/resp_1'])(
+    '%s speaks that of responses',
+    (url) => expect(dialectOf(url)).toBe(responses),
   );
+
+  it.each([
+    '/v1/chat/completions',
+    '/v1/responsesx',
+    '/v1/messagesx',
+    '/v1/models/messages',
+    '/x/v1/messages',
+    '/w/a/v1/messages',
+    '/',
+  ])('%s speaks OpenAI', (url) => expect(dialectOf(url)).toBe(openai));
 });
 
 describe('a refusal in Anthropic’s dialect', () => {
@@ -47,7 +58,7 @@ describe('a refusal in Anthropic’s dialect', () => {
     const problem = { type: 'error', error: { type, message: 'Because.' }, request_id: 'r1' };
     expect(anthropic.status(code)).toBe(status);
     expect(anthropic.problem(error, 'r1')).toEqual(problem);
-    expect(anthropic.errorEvent(error, 'r1')).toBe(`event: error\ndata: ${JSON.stringify(problem)}\n\n`);
+    expect(anthropic.errorEvent(error, 'r1', 0)).toBe(`event: error\ndata: ${JSON.stringify(problem)}\n\n`);
   });
 
   it('has the status of the catalogue but for credit and full workers', () => {
@@ -69,6 +80,14 @@ describe('a refusal in Anthropic’s dialect', () => {
       error: { type: 'invalid_request_error', message },
       request_id: 'r1',
     });
+  });
+});
+
+describe('an error within a stream of responses', () => {
+  it('is an event of its dialect, numbered behind the last one', () => {
+    const problem = { type: 'error', code: 'timeout', message: 'Because.', param: null, sequence_number: 4 };
+    const error = new Rejected('timeout', 'Because.');
+    expect(responses.errorEvent(error, 'r1', 4)).toBe(`event: error\ndata: ${JSON.stringify(problem)}\n\n`);
   });
 });
 

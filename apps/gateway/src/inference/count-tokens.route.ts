@@ -122,7 +122,7 @@ export class CountTokensRoute {
     }
     const counted = status < 300 ? countOf(bytes) : undefined;
     if (counted === undefined) void reply.header('x-sluice-estimated', 'true');
-    await reply.send({ input_tokens: counted ?? estimateTokens({ body }, false) });
+    await reply.send({ input_tokens: counted ?? estimateTokens({ body }, []) });
     return counted === undefined ? 'estimated' : 'counted';
   }
 }

@@ -1,5 +1,8 @@
 import { describe, expect, it } from '@jest/globals';
+import { ENDPOINTS } from './endpoints.js';
 import { estimateTokens } from './estimate.js';
+
+const { most } = ENDPOINTS.completions;
 
 describe('the estimate of a request', () => {
   it.each([
@@ -19,16 +22,22 @@ describe('the estimate of a request', () => {
     [{ max_tokens: -5 }, 512],
     [{ max_tokens: 1e300, n: 'many' }, 512],
   ])('%#: input by its length, output by what it may be', (body, tokens) => {
-    expect(estimateTokens({ body }, true)).toBe(tokens);
+    expect(estimateTokens({ body }, most)).toBe(tokens);
   });
 
   it('of embeddings is the input alone', () => {
-    expect(estimateTokens({ body: { input: ['x'.repeat(8), 'y'] } }, false)).toBe(3);
+    expect(estimateTokens({ body: { input: ['x'.repeat(8), 'y'] } }, ENDPOINTS.embeddings.most)).toBe(3);
+  });
+
+  it('of a response is by its own field, which no other endpoint goes by', () => {
+    const body = { input: 'x'.repeat(8), instructions: 'y'.repeat(4), max_output_tokens: 7, max_tokens: 90 };
+    expect(estimateTokens({ body }, ENDPOINTS.responses.most)).toBe(2 + 1 + 7);
+    expect(estimateTokens({ body }, most)).toBe(2 + 1 + 90);
   });
 
   it('is bounded whatever is sent', () => {
     const deep = Array.from({ length: 5_000 }).reduce<unknown>((inner) => [inner], 'text');
-    expect(estimateTokens({ body: { prompt: deep, max_tokens: Number.MAX_SAFE_INTEGER, n: 2 } }, true)).toBe(
+    expect(estimateTokens({ body: { prompt: deep, max_tokens: Number.MAX_SAFE_INTEGER, n: 2 } }, most)).toBe(
       200_000_000,
     );
   });

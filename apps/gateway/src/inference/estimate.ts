@@ -14,12 +14,16 @@ const MAX_DEPTH = 8;
 /**
  * About how many tokens a request will take, input and output, for the limit of tokens until the fact is known. Rough on
  * purpose: it has to be cheap, and the same at every gateway.
+ * @param most fields that say how long the answer may be, the one that wins first; none: nothing is generated
  */
-export function estimateTokens({ body }: Pick<InferenceRequest, 'body'>, generates: boolean): number {
-  const input = ['messages', 'tools', 'prompt', 'input'].reduce((sum, name) => sum + countOf(body[name], 0), 0);
-  if (!generates) return Math.max(1, input);
-  const most = whole(body['max_completion_tokens']) ?? whole(body['max_tokens']) ?? ANSWER_TOKENS;
-  return Math.max(1, input + most * Math.max(1, whole(body['n']) ?? 1));
+export function estimateTokens({ body }: Pick<InferenceRequest, 'body'>, most: readonly string[]): number {
+  const input = ['messages', 'tools', 'prompt', 'input', 'instructions'].reduce(
+    (sum, name) => sum + countOf(body[name], 0),
+    0,
+  );
+  if (most.length === 0) return Math.max(1, input);
+  const given = most.map((name) => whole(body[name])).find((tokens) => tokens !== undefined);
+  return Math.max(1, input + (given ?? ANSWER_TOKENS) * Math.max(1, whole(body['n']) ?? 1));
 }
 
 function countOf(value: unknown, depth: number): number {

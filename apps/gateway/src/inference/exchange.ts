@@ -13,6 +13,7 @@ export class Exchange {
   private firstByteAt: number | undefined;
   private usage: ReportedUsage | undefined;
   private usageRank: number = USAGE_RANK.inputOnly;
+  private guesses = false;
 
   constructor(
     readonly opened: OpenedRequest,
@@ -24,7 +25,12 @@ export class Exchange {
     return this.usage;
   }
 
-  /** Input and output as far as the worker has counted; undefined when it counted nothing. */
+  /** The counts are not the worker's. */
+  get estimated(): boolean {
+    return this.guesses;
+  }
+
+  /** Input and output as far as they are known; undefined when nothing was counted. */
   get tokens(): number | undefined {
     return this.usage && this.usage.input + this.usage.output;
   }
@@ -32,7 +38,16 @@ export class Exchange {
   /** A count of the worker; a running one is as good as the stream is long. */
   saw(usage: ReportedUsage, final: boolean): void {
     this.usage = usage;
+    this.guesses = false;
     this.usageRank = final ? USAGE_RANK.workerFinal : USAGE_RANK.workerRunning;
+  }
+
+  /** What it must have taken by now, as far as the worker has counted nothing. */
+  guessed(usage: ReportedUsage): void {
+    if (this.usage && !this.guesses) return;
+    this.usage = usage;
+    this.usageRank = USAGE_RANK.tokenizer;
+    this.guesses = true;
   }
 
   answered(now: number): void {
@@ -46,8 +61,8 @@ export class Exchange {
       attempt: this.attempt,
       outcome,
       // A stream that ended well has reported its last count, whether or not the worker sent it apart.
-      rank: outcome === 'ok' && this.usage ? USAGE_RANK.workerFinal : this.usageRank,
-      estimated: false,
+      rank: outcome === 'ok' && this.usage && !this.guesses ? USAGE_RANK.workerFinal : this.usageRank,
+      estimated: this.guesses,
       inputTokens: String(this.usage?.input ?? 0),
       cachedInputTokens: String(this.usage?.cachedInput ?? 0),
       outputTokens: String(this.usage?.output ?? 0),

@@ -1,4 +1,5 @@
 import { Rejected } from '@sluice/contracts/errors';
+import type { Reading } from './reading.js';
 import type { Translation } from './translation.js';
 
 export interface InferenceRequest {
@@ -12,6 +13,8 @@ export interface InferenceRequest {
   readonly body: Record<string, unknown>;
   /** The body was translated, and the answer has to be translated back. */
   readonly translation?: Translation;
+  /** Where the worker answers in another shape than completions have; it counts without being told to. */
+  readonly reading?: Reading;
 }
 
 /** A body that is a JSON object. @throws Rejected `invalid_request` */
@@ -58,19 +61,20 @@ export function readInferenceRequest(raw: Buffer | undefined): InferenceRequest 
 }
 
 /**
- * The body for the worker: its own model id, and for a stream usage forced on every chunk, so that a stream that
+ * The body for the worker: its own model id, and for a stream of completions usage forced on every chunk, so that one that
  * breaks is metered to its last chunk.
  */
 export function upstreamBody(request: InferenceRequest, model: string): Buffer {
-  const forced = request.stream
-    ? {
-        stream_options: {
-          ...(request.body['stream_options'] as object | undefined),
-          include_usage: true,
-          continuous_usage_stats: true,
-        },
-      }
-    : {};
+  const forced =
+    request.stream && !request.reading
+      ? {
+          stream_options: {
+            ...(request.body['stream_options'] as object | undefined),
+            include_usage: true,
+            continuous_usage_stats: true,
+          },
+        }
+      : {};
   return jsonBytes({ ...request.body, ...forced, model });
 }
 

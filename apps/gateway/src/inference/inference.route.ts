@@ -8,20 +8,18 @@ import type { Journal } from '../journal/journal.service.js';
 import { dialectOf } from '../dialects/dialect-of.js';
 import { limitScopes } from '../limits/limit-scopes.js';
 import type { RateDecision } from '../limits/limiter.js';
-import { readMessagesRequest } from '../messages/translation.js';
 import type { Refusals } from '../refusals/refusals.service.js';
 import type { Admission, Admitted } from './admission.service.js';
 import { readDeadline } from './deadline.js';
+import { ENDPOINTS, type Endpoint } from './endpoints.js';
 import { estimateTokens } from './estimate.js';
 import { Exchange } from './exchange.js';
-import { readInferenceRequest, upstreamBody, type InferenceRequest } from './inference-request.js';
+import { upstreamBody, type InferenceRequest } from './inference-request.js';
+import { completionsReading } from './reading.js';
 import { refuse } from './refuse.js';
 import type { Relay } from './relay.service.js';
 
 const DURATION_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
-
-export const ENDPOINTS = ['chat/completions', 'completions', 'embeddings', 'messages'] as const;
-export type Endpoint = (typeof ENDPOINTS)[number];
 
 /** An inference request from its first byte to its last: read it from top to bottom. */
 export class InferenceRoute {
@@ -87,7 +85,7 @@ export class InferenceRoute {
       scope: 'inference:write',
       address: request.ip,
     });
-    const read = endpoint === 'messages' ? readMessagesRequest : readInferenceRequest;
+    const { read, path, most } = ENDPOINTS[endpoint];
     const asked = read(request.body as Buffer | undefined);
     known.model ??= asked.model;
     const admitted = await this.admission.place(presented, known.model);
@@ -95,7 +93,7 @@ export class InferenceRoute {
     const body = upstreamBody(asked, admitted.workload.model);
     const scopes = limitScopes(presented.credential);
     // Nobody's time is spent on what nobody limits.
-    const estimate = scopes.some(({ tpm }) => tpm !== null) ? estimateTokens(asked, endpoint !== 'embeddings') : 0;
+    const estimate = scopes.some(({ tpm }) => tpm !== null) ? estimateTokens(asked, most) : 0;
     const limits = await this.admission.limit(scopes, request.id, estimate);
     if (limits) void reply.headers(dialectOf(request.url).rates(limits, systemClock.now()));
     if (limits?.refused) throw refusalOf(limits.refused, estimate);
@@ -109,9 +107,9 @@ export class InferenceRoute {
         admitted,
         request,
         reply,
-        path: asked.translation?.path ?? `/v1/${endpoint}`,
+        path,
         body,
-        wish: asked,
+        reading: asked.reading ?? completionsReading(asked),
         translation: asked.translation,
         stream: asked.stream,
         deadline: startedAt + deadlineMs,

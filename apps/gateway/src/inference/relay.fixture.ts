@@ -14,8 +14,10 @@ import type { Keys } from '../keys/keys.service.js';
 import type { KnownKey } from '../keys/known-key.js';
 import { aKnownKey } from '../keys/known-key.fixture.js';
 import { readMessagesRequest } from '../messages/translation.js';
+import { readResponsesRequest } from '../responses/responses-request.js';
 import type { Admission } from './admission.service.js';
 import { Exchange } from './exchange.js';
+import { completionsReading, type Reading } from './reading.js';
 import { refuse } from './refuse.js';
 import { Relay } from './relay.service.js';
 import { RouterClient } from './router.client.js';
@@ -28,6 +30,13 @@ export const DISK_MS = 200;
 const MESSAGES = readMessagesRequest(
   Buffer.from('{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"Hi"}]}'),
 );
+
+const RESPONSES = '{"model":"m","input":"Hello, world."}';
+
+function readingOf(url: string): Reading {
+  if (url === '/v1/responses') return readResponsesRequest(Buffer.from(RESPONSES)).reading!;
+  return completionsReading(url === '/v1/messages' ? MESSAGES : { wantsUsage: false, wantsContinuousUsage: false });
+}
 
 export interface RelayWorld {
   /** What the router does with a request. */
@@ -77,6 +86,7 @@ export function relayWorld(): RelayWorld {
     const handle = (request: FastifyRequest, reply: FastifyReply) => run(relay, world, request, reply);
     gateway.post('/', handle);
     gateway.post('/v1/messages', handle);
+    gateway.post('/v1/responses', handle);
     url = await gateway.listen({ port: 0, host: '127.0.0.1' });
   });
   afterEach(async () => {
@@ -128,7 +138,7 @@ async function run(relay: Relay, world: RelayWorld, request: FastifyRequest, rep
         reply,
         path: '/v1/chat/completions',
         body: Buffer.from('{}'),
-        wish: translated ? MESSAGES : { wantsUsage: false, wantsContinuousUsage: false },
+        reading: readingOf(request.url),
         translation: translated ? MESSAGES.translation : undefined,
         stream,
         deadline: systemClock.monotonic() + 5_000,

@@ -14,9 +14,9 @@ import type { Running } from '../keys/in-flight.js';
 import type { Admission, Admitted } from './admission.service.js';
 import type { Exchange, Outcome } from './exchange.js';
 import { asRejected, header, readAll, routerRefusal, type RouterClient } from './router.client.js';
-import { EventSplitter, readWorkerEvent, type UsageWish } from './sse.js';
+import type { Reading } from './reading.js';
+import { EventSplitter } from './sse.js';
 import type { Translation } from './translation.js';
-import { readUsage } from './usage.js';
 
 /** A whole answer is held until its END is on the disk; a worker that sends more is broken. */
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
@@ -32,7 +32,7 @@ export interface RelayOrder {
   readonly reply: FastifyReply;
   readonly path: string;
   readonly body: Buffer;
-  readonly wish: UsageWish;
+  readonly reading: Reading;
   /** Where the worker was asked in another dialect than the client's. */
   readonly translation?: Translation | undefined;
   readonly stream: boolean;
@@ -137,8 +137,8 @@ export class Relay {
   private async passWhole(ongoing: Ongoing, upstream: Dispatcher.ResponseData): Promise<void> {
     const { exchange, reply, translation } = ongoing;
     const bytes = await readAll(upstream, MAX_ANSWER_BYTES);
-    const answer = JSON.parse(bytes.toString('utf8')) as { usage?: unknown };
-    const usage = readUsage(answer.usage);
+    const answer: unknown = JSON.parse(bytes.toString('utf8'));
+    const usage = ongoing.reading.usage(answer);
     if (usage) exchange.saw(usage, true);
     else this.log.warn({ requestId: exchange.opened.requestId, worker: exchange.worker }, 'a worker counted no tokens');
     // Before the END: what cannot be translated is no good answer.
@@ -153,7 +153,7 @@ export class Relay {
   }
 
   private async passStream(ongoing: Ongoing, upstream: Dispatcher.ResponseData): Promise<void> {
-    const { exchange, reply, wish, running, signal } = ongoing;
+    const { exchange, reply, reading, running, signal } = ongoing;
     const splitter = new EventSplitter();
     const translated = ongoing.translation?.stream(reply.request.id);
     const requestId = exchange.opened.requestId;
@@ -170,9 +170,10 @@ export class Relay {
     for await (const chunk of upstream.body as AsyncIterable<Buffer>) {
       const out: Buffer[] = [];
       for (const event of splitter.push(chunk)) {
-        const { bytes, usage, done, failed } = readWorkerEvent(event, wish);
-        if (failed) throw new Rejected('worker_error', 'The worker reported an error in the stream.');
+        const { bytes, usage, guess, done, failed } = reading.event(event);
         if (usage) exchange.saw(usage, false);
+        else if (guess) exchange.guessed(guess);
+        if (failed) throw new Rejected('worker_error', 'The worker reported an error in the stream.');
         if (done) last = bytes;
         else {
           const given = translated ? Buffer.from(translated.push(bytes, exchange.counts)) : bytes;
@@ -182,7 +183,7 @@ export class Relay {
       const now = systemClock.monotonic();
       if (exchange.counts && now - countedAt >= COUNT_EVERY_MS) {
         countedAt = now;
-        this.journal.count(requestId, exchange.counts);
+        this.journal.count(requestId, { ...exchange.counts, estimated: exchange.estimated });
       }
       if (out.length === 0) continue;
       if (reply.raw.headersSent) {
@@ -193,7 +194,8 @@ export class Relay {
       if (!reply.raw.write(Buffer.concat(out))) await once(reply.raw, 'drain', { signal });
     }
     if (last === undefined) throw new Rejected('worker_error', 'The worker broke off in mid-stream.');
-    if (!exchange.counts) this.log.warn({ requestId, worker: exchange.worker }, 'a worker counted no tokens');
+    if (!exchange.counts || exchange.estimated)
+      this.log.warn({ requestId, worker: exchange.worker }, 'a worker counted no tokens');
     if (translated) last = translated.end(exchange.counts);
     await this.end(exchange, 'ok');
     if (!reply.raw.headersSent) await begin();
@@ -238,7 +240,7 @@ export class Relay {
     }
     if (!began) throw rejected;
     const { id, url } = reply.request;
-    reply.raw.end(dialectOf(url).errorEvent(rejected, id));
+    reply.raw.end(dialectOf(url).errorEvent(rejected, id, order.reading.sequence));
     return rejected.code;
   }
 

@@ -17,4 +17,4 @@ export function readUsage(value: unknown): ReportedUsage | undefined {
   return { input, cachedInput, output };
 }
 
-const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
+export const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;

@@ -1,11 +1,11 @@
-import type { UsageRecord } from '@sluice/contracts/gateway';
+import { USAGE_RANK, type UsageRecord } from '@sluice/contracts/gateway';
 
 /**
  * The journal's lines: a letter, a space, its fields, a newline. END carries the finished record as it will be
  * published, so that the publisher copies bytes and parses nothing.
  *
  *     O <json of the opened request>
- *     C <requestId> <input> <cachedInput> <output>
+ *     C <requestId> <input> <cachedInput> <output>[ ~]   (~: an estimate)
  *     E <seq> <requestId> <json of the usage record>
  */
 export type OpenedRequest = Omit<
@@ -27,11 +27,13 @@ export interface Counts {
   readonly input: number;
   readonly cachedInput: number;
   readonly output: number;
+  /** They are not the worker's. */
+  readonly estimated?: boolean;
 }
 
 export const openLine = (request: OpenedRequest): string => `O ${JSON.stringify(request)}\n`;
 export const countLine = (requestId: string, counts: Counts): string =>
-  `C ${requestId} ${counts.input} ${counts.cachedInput} ${counts.output}\n`;
+  `C ${requestId} ${counts.input} ${counts.cachedInput} ${counts.output}${counts.estimated ? ' ~' : ''}\n`;
 export const endLine = (record: UsageRecord): string =>
   `E ${record.seq} ${record.requestId} ${JSON.stringify(record)}\n`;
 
@@ -53,9 +55,11 @@ export function readLine(state: JournalState, line: string): boolean {
       const request = JSON.parse(line.slice(2)) as OpenedRequest;
       state.open.set(request.requestId, { request, counts: undefined });
     } else if (kind === 'C') {
-      const [, requestId, input, cachedInput, output] = line.split(' ');
+      const [, requestId, input, cachedInput, output, mark] = line.split(' ');
       const entry = state.open.get(requestId!);
-      if (entry) entry.counts = { input: Number(input), cachedInput: Number(cachedInput), output: Number(output) };
+      if (!entry) return true;
+      const counts = { input: Number(input), cachedInput: Number(cachedInput), output: Number(output) };
+      entry.counts = { ...counts, estimated: mark === '~' };
     } else if (kind === 'E') {
       const { seq, requestId } = parseEnd(line);
       state.open.delete(requestId);
@@ -89,8 +93,8 @@ export function recordOfLost(
     seq,
     attempt: 1,
     outcome: 'aborted',
-    rank: counts ? 3 : 1,
-    estimated: false,
+    rank: rankOf(counts),
+    estimated: counts?.estimated ?? false,
     inputTokens: String(counts?.input ?? 0),
     cachedInputTokens: String(counts?.cachedInput ?? 0),
     outputTokens: String(counts?.output ?? 0),
@@ -98,4 +102,9 @@ export function recordOfLost(
     endedAt,
     ttftMs: null,
   };
+}
+
+function rankOf(counts: Counts | undefined): number {
+  if (!counts) return USAGE_RANK.inputOnly;
+  return counts.estimated ? USAGE_RANK.tokenizer : USAGE_RANK.workerRunning;
 }

@@ -32,7 +32,6 @@ export function readCountTokensRequest(raw: Buffer | undefined): { model: string
 }
 
 const translation = (sequences: readonly string[]): Translation => ({
-  path: '/v1/chat/completions',
   whole: (answer, requestId) => messageOf(answer, requestId, sequences),
   refusal: workersProblem,
   stream: (requestId) => new MessageStream(requestId, sequences),

@@ -12,7 +12,7 @@ import { callWorker } from './worker-call.client.js';
 
 /** vLLM's: it counts a prompt, and says nothing about whether a worker can still generate. */
 const COUNTING = '/tokenize';
-const ENDPOINTS = ['/v1/chat/completions', '/v1/completions', '/v1/embeddings', COUNTING] as const;
+const ENDPOINTS = ['/v1/chat/completions', '/v1/completions', '/v1/embeddings', '/v1/responses', COUNTING] as const;
 
 /** The gateway's own limit is 10 MiB; what it adds to a body (stream options) must not break a request it admitted. */
 const MAX_BODY_BYTES = 11 * 1024 * 1024;

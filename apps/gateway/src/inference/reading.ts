@@ -1,0 +1,19 @@
+import { readWorkerEvent, type UsageWish, type WorkerEvent } from './sse.js';
+import { readUsage, type ReportedUsage } from './usage.js';
+
+/** How the answer of a worker is read. One per request, as a stream is counted. */
+export interface Reading {
+  /** @throws SyntaxError for what is none of the worker's events */
+  event(event: Buffer): WorkerEvent;
+  /** What a whole answer says was used. */
+  usage(answer: unknown): ReportedUsage | undefined;
+  /** How many events the stream had so far, for dialects that number them. */
+  readonly sequence: number;
+}
+
+/** Of everything that is shaped as completions are: usage is forced on the stream, and taken out again. */
+export const completionsReading = (wish: UsageWish): Reading => ({
+  event: (event) => readWorkerEvent(event, wish),
+  usage: (answer) => readUsage((answer as { usage?: unknown } | null)?.usage),
+  sequence: 0,
+});

@@ -1,0 +1,76 @@
+import type { Reading } from '../inference/reading.js';
+import type { WorkerEvent } from '../inference/sse.js';
+import { isCount, type ReportedUsage } from '../inference/usage.js';
+
+/** The events with which a stream ends well: they carry the usage, and are held back until the END is on the disk. */
+const ENDS = new Set(['response.completed', 'response.incomplete']);
+const FAILURES = new Set(['response.failed', 'error']);
+const NOTHING: WorkerEvent = { bytes: Buffer.alloc(0), usage: undefined, done: false, failed: false };
+
+/**
+ * Reads a worker's responses: their bytes pass through as they are. Their usage is told at the end only, so what a stream
+ * that breaks off has taken is counted here: its input by estimate, its output by the pieces that came, each of which has
+ * a token at least.
+ */
+export class ResponsesReading implements Reading {
+  sequence = 0;
+  private input: number | undefined;
+  private pieces = 0;
+  private ended = false;
+
+  /** @param estimateInput tokens; asked for once, and only when something was generated */
+  constructor(private readonly estimateInput: () => number) {}
+
+  usage(answer: unknown): ReportedUsage | undefined {
+    return usageOf(answer);
+  }
+
+  event(bytes: Buffer): WorkerEvent {
+    const data = dataOf(bytes);
+    if (data === undefined) return { bytes, usage: undefined, done: false, failed: false };
+    // Some engines end every stream with it; this dialect ends with an event of its own.
+    if (this.ended || data === '[DONE]') return NOTHING;
+    const event = JSON.parse(data) as Partial<WorkersEvent> | null;
+    const type = String(event?.type);
+    this.sequence = isCount(event?.sequence_number) ? event.sequence_number + 1 : this.sequence + 1;
+    const failed = FAILURES.has(type) || Boolean(event?.error);
+    this.ended = ENDS.has(type);
+    const usage = this.ended || failed ? usageOf(event?.response) : undefined;
+    return { bytes, usage, guess: this.guess(type, event?.delta), done: this.ended, failed };
+  }
+
+  private guess(type: string, delta: unknown): ReportedUsage | undefined {
+    if (!type.endsWith('.delta') || delta === '') return undefined;
+    this.input ??= this.estimateInput();
+    this.pieces += 1;
+    return { input: this.input, cachedInput: 0, output: this.pieces };
+  }
+}
+
+interface WorkersEvent {
+  readonly type: unknown;
+  readonly sequence_number: unknown;
+  readonly delta: unknown;
+  readonly response: unknown;
+  readonly error: unknown;
+}
+
+/** The `data` of an event, by the rules of SSE; undefined for a comment. */
+function dataOf(event: Buffer): string | undefined {
+  const lines = event
+    .toString('utf8')
+    .split(/\r?\n/)
+    .filter((line) => line.startsWith('data:'))
+    .map((line) => line.slice(line[5] === ' ' ? 6 : 5));
+  return lines.length === 0 ? undefined : lines.join('\n');
+}
+
+/** Undefined unless every count is sane. What was thought is among the output, and charged as such. */
+function usageOf(answer: unknown): ReportedUsage | undefined {
+  const usage = (answer as { usage?: Record<string, unknown> | null } | null | undefined)?.usage;
+  if (typeof usage !== 'object' || usage === null) return undefined;
+  const { input_tokens: input, output_tokens: output, input_tokens_details: details } = usage;
+  const cachedInput = (details as { cached_tokens?: unknown } | null | undefined)?.cached_tokens ?? 0;
+  if (!isCount(input) || !isCount(output) || !isCount(cachedInput) || cachedInput > input) return undefined;
+  return { input, cachedInput, output };
+}

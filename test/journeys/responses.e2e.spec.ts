@@ -1,0 +1,132 @@
+// `/v1/responses`, `/v1/inference` and models with the official client: answers, streams, refusals, and what was metered.
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import OpenAI, { APIError, BadRequestError, NotFoundError } from 'openai';
+import { Client } from 'pg';
+import { call, eventually, STACK_START_MS, startTestStack, type TestStack } from '../stack.ts';
+
+let stack: TestStack;
+let metering: Client;
+let client: OpenAI;
+beforeAll(async () => {
+  stack = await startTestStack({
+    workers: 1,
+    workerEnv: { PREFILL_OVERHEAD_MS: '1', DECODE_MS: '10', DECODE_MS_PER_SEQUENCE: '0' },
+  });
+  metering = new Client({ connectionString: stack.databases.metering });
+  await metering.connect();
+  client = new OpenAI({ baseURL: `${stack.baseUrl}/v1`, apiKey: stack.demo.inferenceKey, maxRetries: 0 });
+}, STACK_START_MS);
+afterAll(async () => {
+  await metering?.end();
+  await stack?.stop();
+}, 60_000);
+
+interface Recorded {
+  endpoint: string;
+  outcome: string;
+  rank: number;
+  estimated: boolean;
+  input_tokens: string;
+  output_tokens: string;
+}
+const recorded = (requestId: string | null) =>
+  eventually(
+    async () =>
+      (await metering.query<Recorded>('select * from usage_records where request_id = $1', [requestId])).rows[0],
+  );
+const ask = (tokens: number) => ({ model: stack.models[0]!, input: 'Say something.', max_output_tokens: tokens });
+
+describe('responses', () => {
+  it('come whole, and are metered by what they say', async () => {
+    const { data, request_id: requestId } = await client.responses.create(ask(12)).withResponse();
+    expect(data).toMatchObject({ object: 'response', model: stack.models[0], usage: { output_tokens: 12 } });
+    expect(data.output_text).not.toBe('');
+    expect(await recorded(requestId)).toMatchObject({
+      endpoint: 'responses',
+      outcome: 'ok',
+      rank: 4,
+      input_tokens: String(data.usage!.input_tokens),
+      output_tokens: '12',
+    });
+  });
+
+  it('stream, every event in order, and are metered by their last', async () => {
+    const { data, request_id: requestId } = await client.responses.create({ ...ask(15), stream: true }).withResponse();
+    const types: string[] = [];
+    for await (const event of data) {
+      expect(event.sequence_number).toBe(types.length);
+      types.push(event.type);
+    }
+    expect([types[0], types.at(-1)]).toEqual(['response.created', 'response.completed']);
+    expect(types.filter((type) => type === 'response.output_text.delta')).toHaveLength(15);
+    expect(await recorded(requestId)).toMatchObject({ outcome: 'ok', rank: 4, estimated: false, output_tokens: '15' });
+  });
+
+  it('that their client leaves are metered by what came', async () => {
+    const { data, request_id: requestId } = await client.responses
+      .create({ ...ask(2_000), stream: true })
+      .withResponse();
+    let pieces = 0;
+    for await (const event of data) if (event.type === 'response.output_text.delta' && ++pieces === 20) break;
+    const record = await recorded(requestId);
+    expect(record).toMatchObject({ outcome: 'aborted', rank: 2, estimated: true });
+    expect(Number(record.output_tokens)).toBeGreaterThanOrEqual(20);
+    expect(Number(record.output_tokens)).toBeLessThan(200);
+  });
+
+  it('end with an error that the client raises when their worker is lost', async () => {
+    await call(stack.workers[0]!.url, stack.workerSecret, 'POST', '/sim/faults', { dieAfterTokens: 5, requests: 1 });
+    let pieces = 0;
+    const reading = async () => {
+      for await (const { type } of await client.responses.create({ ...ask(50), stream: true }))
+        if (type === 'response.output_text.delta') pieces++;
+    };
+    const error = await reading().catch((error: unknown) => error);
+    expect(error).toBeInstanceOf(APIError);
+    expect([(error as APIError).code, pieces]).toEqual(['worker_error', 5]);
+  });
+
+  it.each([{ previous_response_id: 'resp_1' }, { background: true }, { conversation: 'conv_1' }])(
+    'that would have to be stored are refused by name: %j',
+    async (field) => {
+      const error = await client.responses
+        .create({ ...ask(5), ...field, stream: false })
+        .catch((error: unknown) => error);
+      expect(error).toBeInstanceOf(BadRequestError);
+      expect((error as BadRequestError).param).toBe(Object.keys(field)[0]);
+    },
+  );
+});
+
+describe('inference by a prompt', () => {
+  it('answers with a text completion, as a stream too', async () => {
+    const body = { model: stack.models[0]!, prompt: 'Hello', max_tokens: 6, min_tokens: 6, ignore_eos: true };
+    const { data, response } = await client.post('/inference', { body }).withResponse();
+    expect(data).toMatchObject({ object: 'text_completion', usage: { completion_tokens: 6 } });
+    const { headers } = response;
+    expect(await recorded(headers.get('x-request-id'))).toMatchObject({ endpoint: 'inference', output_tokens: '6' });
+    const streamed = (await client.post('/inference', {
+      body: { ...body, stream: true },
+      stream: true,
+    })) as AsyncIterable<{
+      object: string;
+    }>;
+    const objects: string[] = [];
+    for await (const chunk of streamed) objects.push(chunk.object);
+    expect(new Set(objects)).toEqual(new Set(['text_completion']));
+  });
+
+  it('without a prompt is refused by its name', async () => {
+    const error = await client
+      .post('/inference', { body: { model: stack.models[0] } })
+      .catch((error: unknown) => error);
+    expect((error as BadRequestError).param).toBe('prompt');
+  });
+});
+
+describe('models', () => {
+  it('are found one by one, whatever slashes their ids have', async () => {
+    for await (const { id } of client.models.list()) expect(await client.models.retrieve(id)).toMatchObject({ id });
+    await expect(client.models.retrieve('nobody/serves-this')).rejects.toBeInstanceOf(NotFoundError);
+  });
+});
