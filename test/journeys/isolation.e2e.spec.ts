@@ -204,6 +204,7 @@ describe('the inference plane', () => {
     ['GET', '/v1/models', undefined, 200],
     ['GET', '/v1/models/x', undefined, [404, 'model_not_found']],
     ['GET', '/v1/key', undefined, 200],
+    ['GET', '/v1/generations/x', undefined, [404, 'not_found']],
   ] as const satisfies readonly (readonly [string, string, unknown, Expected])[];
   const inEveryPrefix = PATHS.flatMap(([method, path, body, own]) =>
     [path, `/inference${path}`, `/w/default/chat${path}`].map((url) => [method, url, body, own] as const),

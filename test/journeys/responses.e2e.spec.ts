@@ -1,5 +1,7 @@
-// `/v1/responses`, `/v1/inference` and models with the official client: answers, streams, refusals, and what was metered.
+// `/v1/responses`, `/v1/inference`, generations and models with the official client: answers, streams, refusals, and what was metered.
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { systemId } from '@sluice/primitives/id';
+import { formatUsd } from '@sluice/primitives/money';
 import OpenAI, { APIError, BadRequestError, NotFoundError } from 'openai';
 import { Client } from 'pg';
 import { call, eventually, STACK_START_MS, startTestStack, type TestStack } from '../stack.ts';
@@ -121,6 +123,54 @@ describe('inference by a prompt', () => {
       .post('/inference', { body: { model: stack.models[0] } })
       .catch((error: unknown) => error);
     expect((error as BadRequestError).param).toBe('prompt');
+  });
+});
+
+describe('generations', () => {
+  interface Generation {
+    id: string;
+    cost: string;
+    inputTokens: number;
+    outputTokens: number;
+  }
+  const find = (key: string, id: string) => call<Generation>(stack.baseUrl, key, 'GET', `/v1/generations/${id}`);
+
+  it('are told to their key with tokens and exact cost, by the request’s id or the answer’s, and to no other key', async () => {
+    const body = { model: stack.models[0]!, prompt: 'Hello', max_tokens: 7 };
+    const { data, request_id: requestId } = await client.completions.create(body).withResponse();
+    const found = await eventually(async () => {
+      const answer = await find(stack.demo.inferenceKey, requestId!);
+      return answer.status === 200 && answer.body;
+    });
+    expect(found).toMatchObject({
+      id: requestId,
+      endpoint: 'completions',
+      outcome: 'ok',
+      inputTokens: data.usage!.prompt_tokens,
+      outputTokens: data.usage!.completion_tokens,
+    });
+    const { rows } = await metering.query<{ cost: string }>(
+      'select cost_pico::text as cost from usage_records where request_id = $1',
+      [requestId],
+    );
+    expect(found.cost).toBe(formatUsd(BigInt(rows[0]!.cost)));
+    expect((await find(stack.demo.inferenceKey, data.id)).body).toEqual(found);
+
+    const another = await call<{ data: { apiKey: string } }>(
+      stack.baseUrl,
+      stack.demo.managementKey,
+      'POST',
+      '/api/keys/credit',
+      { name: 'another' },
+    );
+    expect((await find(another.body.data.apiKey, requestId!)).status).toBe(404);
+  });
+
+  it('that are not there, or not yet, are a 404 that says whether to come again', async () => {
+    const fresh = await find(stack.demo.inferenceKey, systemId());
+    expect([fresh.status, fresh.headers.get('retry-after')]).toEqual([404, '1']);
+    const never = await find(stack.demo.inferenceKey, 'chatcmpl-1');
+    expect([never.status, never.headers.get('retry-after')]).toEqual([404, null]);
   });
 });
 

@@ -3,6 +3,7 @@ import { ERRORS, Rejected } from '@sluice/contracts/errors';
 import { managementProblem, problemHeaders, toRejected } from '@sluice/service-kit';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { readBody } from './body.js';
+import type { GenerationsRoute } from './generations/generations.route.js';
 import type { CountTokensRoute } from './inference/count-tokens.route.js';
 import { ENDPOINTS, type Endpoint } from './inference/endpoints.js';
 import type { InferenceRoute } from './inference/inference.route.js';
@@ -13,20 +14,21 @@ import type { ManagementRoute } from './management/management.route.js';
 
 const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const;
 /** Of the inference plane, and not there yet. */
-const NOT_YET = ['/audio/transcriptions', '/key/usage', '/generations/:id'];
+const NOT_YET = ['/audio/transcriptions', '/key/usage'];
 
 export interface EdgeRoutes {
   readonly inference: InferenceRoute;
   readonly countTokens: CountTokensRoute;
   readonly models: ModelsRoute;
   readonly key: KeyRoute;
+  readonly generations: GenerationsRoute;
   readonly management: ManagementRoute;
   readonly bodyLimit: number;
 }
 
 /** Every path that clients call, as plain Fastify routes: no guards, pipes or interceptors stand in their way. */
 export function edgeRoutes(routes: EdgeRoutes) {
-  const { inference, countTokens, models, key, management, bodyLimit } = routes;
+  const { inference, countTokens, models, key, generations, management, bodyLimit } = routes;
   return async (scope: FastifyInstance): Promise<void> => {
     // Bodies stay bytes: the inference path reads them itself, the management path hands them on.
     scope.removeAllContentTypeParsers();
@@ -55,6 +57,9 @@ export function edgeRoutes(routes: EdgeRoutes) {
         models.get(request, reply, (request.params as { '*': string })['*']),
       );
       only(scope, 'GET', `${prefix}/key`, (request, reply) => key.handle(request, reply));
+      only(scope, 'GET', `${prefix}/generations/:id`, (request, reply) =>
+        generations.handle(request, reply, (request.params as { id: string }).id),
+      );
       for (const path of NOT_YET) {
         scope.route({
           method: [...METHODS],

@@ -6,6 +6,7 @@ import { connect, type Messaging } from '@sluice/messaging';
 import { systemClock } from '@sluice/primitives/clock';
 import { systemId } from '@sluice/primitives/id';
 import { HealthRegistry, logBroker, ServiceClient, ServiceTokens } from '@sluice/service-kit';
+import { GenerationsRoute } from './generations/generations.route.js';
 import type { GatewayConfig } from './gateway.config.js';
 import { Admission } from './inference/admission.service.js';
 import { CountTokensRoute } from './inference/count-tokens.route.js';
@@ -176,6 +177,13 @@ export class GatewayModule {
           inject: [Admission, Organizations, Refusals],
           useFactory: (admission: Admission, organizations: Organizations, refusals: Refusals) =>
             new KeyRoute(admission, organizations, refusals),
+        },
+        {
+          provide: GenerationsRoute,
+          inject: [Admission, ServiceTokens, Refusals],
+          useFactory: (admission: Admission, tokens: ServiceTokens, refusals: Refusals) =>
+            // A client of its own: what customers ask must not close the way of the journal's questions.
+            new GenerationsRoute(admission, new ServiceClient('metering', config.METERING_URL, tokens), refusals),
         },
         {
           provide: ModelsRoute,

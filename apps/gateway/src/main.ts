@@ -1,6 +1,7 @@
 import { runService } from '@sluice/service-kit';
 import { edgeRoutes } from './edge.routes.js';
 import { gatewayConfig } from './gateway.config.js';
+import { GenerationsRoute } from './generations/generations.route.js';
 import { GatewayModule } from './gateway.module.js';
 import { CountTokensRoute } from './inference/count-tokens.route.js';
 import { InferenceRoute } from './inference/inference.route.js';
@@ -20,6 +21,7 @@ await runService({
       countTokens: app.get(CountTokensRoute),
       models: app.get(ModelsRoute),
       key: app.get(KeyRoute),
+      generations: app.get(GenerationsRoute),
       management: app.get(ManagementRoute),
       bodyLimit: BODY_LIMIT,
     });

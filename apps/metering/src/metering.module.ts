@@ -8,6 +8,8 @@ import { connect, connectConsumers, Messaging } from '@sluice/messaging';
 import { gauge, HealthRegistry, logBroker, loggerFor } from '@sluice/service-kit';
 import { meteringDatabase } from './database.js';
 import { keyTotalsRelay } from './key-totals/key-totals.relay.js';
+import { GenerationController } from './generations/generation.controller.js';
+import { Generations } from './generations/generations.service.js';
 import { KeyNameConsumer } from './keys/key-name.consumer.js';
 import type { MeteringConfig } from './metering.config.js';
 import { UsageQueryService } from './query/usage-query.service.js';
@@ -59,7 +61,7 @@ export class MeteringModule {
     const messaging = connect({ url: config.NATS_URL, name: 'metering' });
     return {
       module: MeteringModule,
-      controllers: [UsageConsumer, KeyNameConsumer, SettledController, UsageController],
+      controllers: [UsageConsumer, KeyNameConsumer, SettledController, GenerationController, UsageController],
       providers: [
         { provide: MikroORM, useValue: orm },
         { provide: EntityManager, useValue: orm.em },
@@ -70,6 +72,7 @@ export class MeteringModule {
         },
         UsageStore,
         UsageQueryService,
+        Generations,
         Lifecycle,
       ],
     };

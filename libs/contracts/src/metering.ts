@@ -26,6 +26,32 @@ export const usageRowSchema = z.object({
 });
 export type UsageRow = z.infer<typeof usageRowSchema>;
 
+/** GET /internal/usage/records/:organizationId/:keyId/:requestId, for the gateway: what one request of a key took. */
+export const generationSchema = z.object({
+  id: z.string(),
+  model: z.string(),
+  project: z.string(),
+  workload: z.string(),
+  endpoint: z.string(),
+  stream: z.boolean(),
+  /** `aborted`: it began and was not delivered whole. */
+  outcome: z.enum(['ok', 'error', 'aborted']),
+  inputTokens: int,
+  cachedInputTokens: int,
+  outputTokens: int,
+  totalTokens: int,
+  /** The worker did not count it. */
+  estimated: z.boolean(),
+  /** tokens × price at the version it was admitted with, decimal USD. */
+  cost: z.string(),
+  currency: z.literal('USD'),
+  priceVersion: z.string(),
+  startedAt: z.iso.datetime(),
+  endedAt: z.iso.datetime(),
+  ttftMs: z.number().nullable(),
+});
+export type Generation = z.infer<typeof generationSchema>;
+
 /** A 64-bit count as a decimal string: JSON numbers end at 2^53. */
 const total = z.string().regex(/^\d{1,19}$/);
 

@@ -162,4 +162,4 @@ export function usageRow(row: SummedRow): UsageRow {
 }
 
 /** JSON numbers are exact to 2^53; what is beyond goes as a string. */
-const count = (text: string): number | string => (Number.isSafeInteger(Number(text)) ? Number(text) : text);
+export const count = (text: string): number | string => (Number.isSafeInteger(Number(text)) ? Number(text) : text);

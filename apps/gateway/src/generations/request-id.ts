@@ -1,0 +1,12 @@
+const ID = '[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}';
+/** Workers make the ids of answers of ours: a prefix of the dialect before it, the attempt behind it. */
+const OF_A_WORKER = new RegExp(`^(?:(?:chatcmpl|cmpl|embd)-|resp_)?(${ID})(?:\\.\\d{1,3})?$`);
+/** Of a message: without dashes. */
+const OF_A_MESSAGE = /^msg_([0-9a-f]{8})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{12})$/;
+
+/** The request that an id names: our own `x-request-id`, or the id of an answer that was made of it. */
+export const requestIdOf = (id: string): string | undefined =>
+  OF_A_WORKER.exec(id)?.[1] ?? OF_A_MESSAGE.exec(id)?.slice(1).join('-');
+
+/** When a request began, in milliseconds: its id is a UUID of version 7. */
+export const beganAt = (requestId: string): number => parseInt(requestId.replace('-', '').slice(0, 12), 16);

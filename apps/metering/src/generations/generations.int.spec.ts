@@ -1,0 +1,64 @@
+import { MikroORM } from '@mikro-orm/postgresql';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { generationSchema } from '@sluice/contracts/metering';
+import { aUsageBatch as batch, aUsageRecord as record } from '@sluice/contracts/usage-record.fixture';
+import { migrate } from '@sluice/event-store';
+import { withBacking } from '@sluice/testing';
+import { meteringDatabase } from '../database.js';
+import { UsageStore } from '../usage/usage.store.js';
+import { Generations } from './generations.service.js';
+
+const backing = withBacking(['postgres']);
+let orm: MikroORM;
+let store: UsageStore;
+let generations: Generations;
+beforeAll(async () => {
+  const { url } = await backing.database('metering_generations');
+  const options = meteringDatabase(url);
+  await migrate(options);
+  orm = await MikroORM.init(options);
+  store = new UsageStore(orm.em);
+  generations = new Generations(orm.em);
+  await store.take(batch([record()]));
+});
+afterAll(() => orm.close(true));
+
+describe('one generation', () => {
+  it('is told with its tokens and its cost to the last pico-dollar', async () => {
+    const found = await generations.find('org-1', 'key-1', 'req-1');
+    expect(generationSchema.parse(found)).toEqual({
+      id: 'req-1',
+      model: 'sim/small',
+      project: 'default',
+      workload: 'chat',
+      endpoint: 'chat/completions',
+      stream: false,
+      outcome: 'ok',
+      inputTokens: 100,
+      cachedInputTokens: 20,
+      outputTokens: 30,
+      totalTokens: 130,
+      estimated: false,
+      cost: '0.00000000027',
+      currency: 'USD',
+      priceVersion: 'p1',
+      startedAt: '2026-11-20T10:00:00.000Z',
+      endedAt: '2026-11-20T10:00:59.999Z',
+      ttftMs: 12.5,
+    });
+  });
+
+  it.each([
+    ['another key of the organization', 'org-1', 'key-2', 'req-1'],
+    ['another organization, even with a key of the same id', 'org-2', 'key-1', 'req-1'],
+    ['nobody, as it never was', 'org-1', 'key-1', 'req-2'],
+  ])('is shown to its own key alone: not to %s', async (_whom, organizationId, keyId, requestId) => {
+    expect(await generations.find(organizationId, keyId, requestId)).toBeUndefined();
+  });
+
+  it('is what the best record says', async () => {
+    await store.take(batch([record({ requestId: 'req-3', rank: 2, estimated: true, seq: 1 })]));
+    await store.take(batch([record({ requestId: 'req-3', inputTokens: '120', seq: 2 })]));
+    expect(await generations.find('org-1', 'key-1', 'req-3')).toMatchObject({ inputTokens: 120, estimated: false });
+  });
+});

@@ -1,0 +1,62 @@
+import { EntityManager } from '@mikro-orm/postgresql';
+import { Injectable } from '@nestjs/common';
+import type { Generation } from '@sluice/contracts/metering';
+import { rfc3339 } from '@sluice/primitives/clock';
+import { formatUsd } from '@sluice/primitives/money';
+import { sql } from 'kysely';
+import { count } from '../query/usage-query.js';
+import { tablesOf } from '../tables.js';
+
+type Row = Record<
+  | 'project'
+  | 'workload'
+  | 'model'
+  | 'endpoint'
+  | 'input_tokens'
+  | 'cached_input_tokens'
+  | 'output_tokens'
+  | 'cost_pico'
+  | 'price_version'
+  | 'started_ms'
+  | 'ended_ms',
+  string
+> & { outcome: Generation['outcome']; stream: boolean; estimated: boolean; ttft_ms: number | null };
+
+/** One request, as the best record of it that there is says. */
+@Injectable()
+export class Generations {
+  constructor(private readonly em: EntityManager) {}
+
+  /** Undefined: not of this key, or not recorded yet. */
+  async find(organizationId: string, keyId: string, requestId: string): Promise<Generation | undefined> {
+    const { rows } = await sql<Row>`
+      select project, workload, model, endpoint, outcome, stream, estimated, input_tokens, cached_input_tokens,
+        output_tokens, cost_pico, price_version, ttft_ms, (extract(epoch from started_at) * 1000)::bigint as started_ms,
+        (extract(epoch from ended_at) * 1000)::bigint as ended_ms
+      from usage_records
+      where request_id = ${requestId} and organization_id = ${organizationId} and key_id = ${keyId}
+    `.execute(tablesOf(this.em.fork()));
+    const row = rows[0];
+    if (row === undefined) return undefined;
+    return {
+      id: requestId,
+      model: row.model,
+      project: row.project,
+      workload: row.workload,
+      endpoint: row.endpoint,
+      stream: row.stream,
+      outcome: row.outcome,
+      inputTokens: count(row.input_tokens),
+      cachedInputTokens: count(row.cached_input_tokens),
+      outputTokens: count(row.output_tokens),
+      totalTokens: count(String(BigInt(row.input_tokens) + BigInt(row.output_tokens))),
+      estimated: row.estimated,
+      cost: formatUsd(BigInt(row.cost_pico)),
+      currency: 'USD',
+      priceVersion: row.price_version,
+      startedAt: rfc3339(Number(row.started_ms)),
+      endedAt: rfc3339(Number(row.ended_ms)),
+      ttftMs: row.ttft_ms,
+    };
+  }
+}
