@@ -77,25 +77,43 @@ describe('the usage journal', () => {
     await journal.end(ended('whole'));
     await journal.open(opened('cut'));
     journal.count('cut', { input: 10, cachedInput: 4, output: 7 });
+    await journal.open(opened('guessed'));
+    journal.count('guessed', { input: 9, cachedInput: 0, output: 2, estimated: true });
     await journal.open(opened('never-answered'));
     await journal.close();
     // What a crash in mid-write leaves.
     const name = (await readdir(folder)).find((file) => file.endsWith('.journal'))!;
     await appendFile(join(folder, name), 'E 3 torn {"seq":3,"reque');
 
-    expect(await closeDeadJournal(folder)).toEqual({ lost: 2, below: 3 });
-    expect(await closeDeadJournal(folder)).toEqual({ lost: 0, below: 3 });
+    expect(await closeDeadJournal(folder)).toEqual({ lost: 3, below: 4 });
+    expect(await closeDeadJournal(folder)).toEqual({ lost: 0, below: 4 });
     const records: UsageRecord[] = [];
     await publishAll('dead', folder, (batch) => {
       expect(batch.boot).toBe('dead');
       records.push(...batch.records);
     });
     expect(
-      records.map(({ requestId, seq, outcome, rank, outputTokens }) => [requestId, seq, outcome, rank, outputTokens]),
+      records.map(({ requestId, seq, outcome, rank, estimated, outputTokens }) => [
+        [requestId, seq, outcome],
+        [rank, estimated, outputTokens],
+      ]),
     ).toEqual([
-      ['whole', 0, 'ok', 4, '30'],
-      ['cut', 1, 'aborted', 3, '7'],
-      ['never-answered', 2, 'aborted', 1, '0'],
+      [
+        ['whole', 0, 'ok'],
+        [4, false, '30'],
+      ],
+      [
+        ['cut', 1, 'aborted'],
+        [3, false, '7'],
+      ],
+      [
+        ['guessed', 2, 'aborted'],
+        [2, true, '2'],
+      ],
+      [
+        ['never-answered', 3, 'aborted'],
+        [1, false, '0'],
+      ],
     ]);
   });
 
