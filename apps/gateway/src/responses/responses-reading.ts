@@ -40,7 +40,7 @@ export class ResponsesReading implements Reading {
   }
 
   private guess(type: string, delta: unknown): ReportedUsage | undefined {
-    if (!type.endsWith('.delta') || delta === '') return undefined;
+    if (!type.endsWith('.delta') || typeof delta !== 'string' || delta === '') return undefined;
     this.input ??= this.estimateInput();
     this.pieces += 1;
     return { input: this.input, cachedInput: 0, output: this.pieces };

@@ -1,4 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
+import * as fc from 'fast-check';
 import { upstreamBody } from '../inference/inference-request.js';
 import { ResponsesReading } from './responses-reading.js';
 import { readResponsesRequest } from './responses-request.js';
@@ -93,6 +94,29 @@ describe('the usage of a response', () => {
     event({ error: { message: 'x' } }),
   ])('that failed is no good end: %s', (bytes) => {
     expect(reading().event(bytes)).toMatchObject({ failed: true, done: false });
+  });
+
+  it('is never nonsense, whatever JSON the events hold', () => {
+    fc.assert(
+      fc.property(
+        fc.array(
+          fc.oneof(
+            fc.json(),
+            fc.json().map((x) => `{"type":"a.delta","delta":${x}}`),
+          ),
+        ),
+        (events) => {
+          const stream = reading();
+          for (const json of events) {
+            const { usage, guess } = stream.event(Buffer.from(`data: ${json}\n\n`));
+            expect(usage).toBeUndefined();
+            if (guess) expect(guess).toMatchObject({ input: 3, cachedInput: 0 });
+          }
+          expect(Number.isSafeInteger(stream.sequence)).toBe(true);
+        },
+      ),
+      { numRuns: 1_000, seed: 20261121, verbose: true },
+    );
   });
 
   it('takes comments and events over several lines, and no nonsense', () => {
