@@ -42,7 +42,7 @@ describe('responses', () => {
   it('come whole, and are metered by what they say', async () => {
     const { data, request_id: requestId } = await client.responses.create(ask(12)).withResponse();
     expect(data).toMatchObject({ object: 'response', model: stack.models[0], usage: { output_tokens: 12 } });
-    expect(data.output_text).not.toBe('');
+    expect([data.id, data.output_text]).toEqual([`resp_${requestId}`, expect.stringMatching(/./)]);
     expect(await recorded(requestId)).toMatchObject({
       endpoint: 'responses',
       outcome: 'ok',

@@ -8,7 +8,7 @@ export interface Dialect {
   problem(error: Rejected, requestId: string): object;
   /**
    * The same within a stream that has begun: one event, which the SDKs raise as an error.
-   * @param sequence how many events came before it
+   * @param sequence its number in the stream, from 0
    */
   errorEvent(error: Rejected, requestId: string, sequence: number): string;
   /** The headers that name the request, on every answer. */

@@ -5,7 +5,7 @@ import { readInferenceRequest, type InferenceRequest } from './inference-request
 
 interface EndpointRules {
   /** @throws Rejected `invalid_request` */
-  readonly read: (body: Buffer | undefined) => InferenceRequest;
+  readonly read: (body: Buffer | undefined, requestId: string) => InferenceRequest;
   /** Where a worker is asked. */
   readonly path: string;
   /** The fields that say how long an answer may be, the one that wins first; none: it generates nothing. */

@@ -86,7 +86,7 @@ export class InferenceRoute {
       address: request.ip,
     });
     const { read, path, most } = ENDPOINTS[endpoint];
-    const asked = read(request.body as Buffer | undefined);
+    const asked = read(request.body as Buffer | undefined, request.id);
     known.model ??= asked.model;
     const admitted = await this.admission.place(presented, known.model);
     // What cannot be sent on takes nothing.

@@ -7,7 +7,7 @@ export interface Reading {
   event(event: Buffer): WorkerEvent;
   /** What a whole answer says was used. */
   usage(answer: unknown): ReportedUsage | undefined;
-  /** How many events the stream had so far, for dialects that number them. */
+  /** The number of the next event that the client gets, for dialects that number them. */
   readonly sequence: number;
 }
 

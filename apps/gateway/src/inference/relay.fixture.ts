@@ -34,7 +34,7 @@ const MESSAGES = readMessagesRequest(
 const RESPONSES = '{"model":"m","input":"Hello, world."}';
 
 function readingOf(url: string): Reading {
-  if (url === '/v1/responses') return readResponsesRequest(Buffer.from(RESPONSES)).reading!;
+  if (url === '/v1/responses') return readResponsesRequest(Buffer.from(RESPONSES), 'r1').reading!;
   return completionsReading(url === '/v1/messages' ? MESSAGES : { wantsUsage: false, wantsContinuousUsage: false });
 }
 

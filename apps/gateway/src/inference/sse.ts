@@ -50,7 +50,7 @@ export interface WorkerEvent {
   /** What the client gets; empty when the event was only there because the gateway asked for it. */
   readonly bytes: Buffer;
   readonly usage: ReportedUsage | undefined;
-  /** What it must have been by now at least, where the worker does not count on the way. */
+  /** About what it must have been by now, where the worker does not count on the way. */
   readonly guess?: ReportedUsage | undefined;
   readonly done: boolean;
   /** The worker reported an error inside the stream. */

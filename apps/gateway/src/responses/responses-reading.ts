@@ -9,8 +9,8 @@ const NOTHING: WorkerEvent = { bytes: Buffer.alloc(0), usage: undefined, done: f
 
 /**
  * Reads a worker's responses: their bytes pass through as they are. Their usage is told at the end only, so what a stream
- * that breaks off has taken is counted here: its input by estimate, its output by the pieces that came, each of which has
- * a token at least.
+ * that breaks off has taken is counted here: its input by estimate, its output by the pieces that came, as engines send
+ * one for each token, or for some.
  */
 export class ResponsesReading implements Reading {
   sequence = 0;
@@ -32,8 +32,9 @@ export class ResponsesReading implements Reading {
     if (this.ended || data === '[DONE]') return NOTHING;
     const event = JSON.parse(data) as Partial<WorkersEvent> | null;
     const type = String(event?.type);
-    this.sequence = isCount(event?.sequence_number) ? event.sequence_number + 1 : this.sequence + 1;
     const failed = FAILURES.has(type) || Boolean(event?.error);
+    // A failure does not go out: an event of our own takes its place.
+    if (!failed) this.sequence = isCount(event?.sequence_number) ? event.sequence_number + 1 : this.sequence + 1;
     this.ended = ENDS.has(type);
     const usage = this.ended || failed ? usageOf(event?.response) : undefined;
     return { bytes, usage, guess: this.guess(type, event?.delta), done: this.ended, failed };

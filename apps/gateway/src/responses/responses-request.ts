@@ -15,10 +15,11 @@ const NEEDS_A_STORE: Readonly<Record<string, string>> = {
 
 /**
  * A request for a response, passed through. `store: true` is what the SDKs send without being asked, so it is no error: as
- * vLLM without a store does, the request is served and nothing is stored; the worker is told not to.
+ * vLLM without a store does, the request is served and nothing is stored; the worker is told not to. It is told the id
+ * of the answer too (vLLM's `request_id`): the client's own could be that of somebody else's request.
  * @throws Rejected `invalid_request` naming the field
  */
-export function readResponsesRequest(raw: Buffer | undefined): InferenceRequest {
+export function readResponsesRequest(raw: Buffer | undefined, requestId: string): InferenceRequest {
   const request = readInferenceRequest(raw);
   for (const [param, why] of Object.entries(NEEDS_A_STORE)) {
     const value = request.body[param];
@@ -30,7 +31,7 @@ export function readResponsesRequest(raw: Buffer | undefined): InferenceRequest 
     throw new Rejected('invalid_request', 'store must be a boolean.', { param: 'store' });
   return {
     ...request,
-    body: { ...request.body, store: false },
+    body: { ...request.body, store: false, request_id: `resp_${requestId}` },
     reading: new ResponsesReading(() => estimateTokens(request, [])),
   };
 }

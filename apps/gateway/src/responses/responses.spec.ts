@@ -4,7 +4,8 @@ import { upstreamBody } from '../inference/inference-request.js';
 import { ResponsesReading } from './responses-reading.js';
 import { readResponsesRequest } from './responses-request.js';
 
-const read = (body: object) => readResponsesRequest(Buffer.from(JSON.stringify({ model: 'm', input: 'Hi', ...body })));
+const read = (body: object) =>
+  readResponsesRequest(Buffer.from(JSON.stringify({ model: 'm', input: 'Hi', ...body })), 'r1');
 const event = (body: { type?: string; [field: string]: unknown }) =>
   Buffer.from(`event: ${body.type ?? 'x'}\ndata: ${JSON.stringify(body)}\n\n`);
 const delta = (text: string, sequence_number: number) =>
@@ -39,8 +40,13 @@ describe('a request for a response', () => {
       model: 'w',
       input: 'Hi',
       store: false,
+      request_id: 'resp_r1',
       ...fields,
     });
+  });
+
+  it('has no id of the client’s choice at a worker, where it could be that of another’s request', () => {
+    expect(read({ request_id: 'resp_other' }).body['request_id']).toBe('resp_r1');
   });
 
   it('with a store that is neither yes nor no is refused', () => {
@@ -93,7 +99,10 @@ describe('the usage of a response', () => {
     event({ type: 'error', message: 'x' }),
     event({ error: { message: 'x' } }),
   ])('that failed is no good end: %s', (bytes) => {
-    expect(reading().event(bytes)).toMatchObject({ failed: true, done: false });
+    const stream = reading();
+    expect(stream.event(bytes)).toMatchObject({ failed: true, done: false });
+    // The event that tells the client of it takes its number.
+    expect(stream.sequence).toBe(0);
   });
 
   it('is never nonsense, whatever JSON the events hold', () => {

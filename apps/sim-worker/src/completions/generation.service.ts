@@ -57,7 +57,8 @@ export class Generations {
     refuseWhenFull(machine, prompts.length * request.n);
 
     const faults = machine.faults.take(request.model);
-    const head = { id: protocol.idPrefix + exchange.requestId, created: seconds(machine.clock), model: request.model };
+    const id = request.id ?? protocol.idPrefix + exchange.requestId;
+    const head = { id, created: seconds(machine.clock), model: request.model };
     const answer = protocol.answer(exchange, head, request, faults.omitUsage ?? false);
     const plans = prompts.map(({ tokens }) => this.plan(request, tokens));
     const around = this.surroundings(request, protocol.endpoint, exchange, arrivedAt);

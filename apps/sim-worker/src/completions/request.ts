@@ -7,6 +7,8 @@ import { PLAIN, type Turn } from './turn.js';
 /** A request of either dialect, as the engine takes it. */
 export interface GenerationRequest {
   readonly model: string;
+  /** Of the answer, where the request says it. */
+  readonly id?: string;
   /** Each with its own choices; texts are tokenized one by one, numbers are tokens already. */
   readonly prompts: readonly Prompt[];
   readonly n: number;

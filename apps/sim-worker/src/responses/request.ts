@@ -26,6 +26,7 @@ const schema = z.looseObject({
   previous_response_id: z.string().nullish(),
   background: z.boolean().nullish(),
   store: z.boolean().nullish(),
+  request_id: z.string().optional(),
 });
 
 /** A request for a response as a chat, which is what an engine makes of it. Nothing is stored here. @throws Problem */
@@ -49,9 +50,11 @@ export function responsesRequest(raw: unknown): GenerationRequest {
     reasoning_effort: reasoning?.effort,
     response_format: text?.format,
     n: 1,
+    // Not a field there.
+    min_tokens: undefined,
   });
   if (!chat.success) throw invalidBody(chat.error);
-  return fromChat(chat.data);
+  return { ...fromChat(chat.data), ...(body.request_id ? { id: body.request_id } : {}) };
 }
 
 function messageOf({ type = 'message', role, content, name, arguments: input, output }: Item): object {

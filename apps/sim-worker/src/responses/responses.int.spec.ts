@@ -21,8 +21,11 @@ const weather = {
 
 describe('responses', () => {
   it('have the tokens that their usage and the log say, and say so when they were cut off', async () => {
-    const response = await client.responses.create({ model: MODEL, input: 'Say something.', max_output_tokens: 20 });
+    const own = { request_id: 'resp_mine' };
+    const asked = { model: MODEL, input: 'Say something.', max_output_tokens: 20, ...own };
+    const response = await client.responses.create(asked);
     expect(response).toMatchObject({
+      id: 'resp_mine',
       object: 'response',
       status: 'incomplete',
       incomplete_details: { reason: 'max_output_tokens' },
