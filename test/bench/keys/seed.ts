@@ -7,7 +7,7 @@ const CHUNK = 20_000;
 const DIGEST = `translate(rtrim(encode(sha256(('bench-' || i)::bytea), 'base64'), '='), '+/', '-_')`;
 
 /**
- * Fills auth's own tables with copies of a key that was really issued: all its columns, whatever they are by now, but for
+ * Fills auth's own tables with copies of a key that was really issued (the canary's is off and on): all its columns, whatever they are by now, but for
  * what makes it another key. There are no events behind them: look-ups read these tables alone.
  */
 export async function seedKeys(databaseUrl: string, keys: number, stopping: AbortSignal): Promise<void> {
@@ -19,14 +19,16 @@ export async function seedKeys(databaseUrl: string, keys: number, stopping: Abor
       name: `'Organization ' || i`,
     });
     await client.query(`${organization} from organizations t, generate_series(0, ${ORGANIZATIONS - 1}) i
-      where t.organization_id = (select organization_id from api_keys where kind = 'credit' limit 1)`);
+      where t.organization_id = (select organization_id from api_keys where kind = 'credit' and organization_id <> 'system' limit 1)`);
     const key = await copyOf(client, 'api_keys', {
       key_id: `md5('bench-' || i)::uuid::text`,
       organization_id: `'bench-organization-' || (i % ${ORGANIZATIONS})`,
       name: `'key ' || i || ' of production'`,
     });
     const template = (
-      await client.query<{ id: string }>(`select key_id as id from api_keys where kind = 'credit' limit 1`)
+      await client.query<{ id: string }>(
+        `select key_id as id from api_keys where kind = 'credit' and organization_id <> 'system' limit 1`,
+      )
     ).rows[0]!.id;
     const progress = progressOf('seeding', keys);
     for (let from = 0; from < keys && !stopping.aborted; from += CHUNK) {
