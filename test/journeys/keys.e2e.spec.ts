@@ -1,6 +1,7 @@
 // The whole life of a key, as its owner and its user see it: every change is in force when it is answered.
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Client } from 'pg';
 import { call, eventually, STACK_START_MS, startTestStack, type TestStack } from '../stack.ts';
 
 interface Shown {
@@ -199,6 +200,23 @@ describe('a key', () => {
       expect(await use(apiKey)).toBe('404 model_not_found');
     } finally {
       await management('DELETE', path);
+    }
+  });
+});
+
+describe('a gateway that is stopped in order', () => {
+  // The last one: nothing is behind it.
+  it('takes itself off, so that no revoke waits for it', async () => {
+    const auth = new Client({ connectionString: stack.databases.auth });
+    await auth.connect();
+    try {
+      const places = async () =>
+        (await auth.query<{ in: boolean }>('select retired_at is null as in from gateways')).rows.map((row) => row.in);
+      expect(await places()).toEqual([true]);
+      await stack.services.gateway.stop();
+      expect(await places()).toEqual([false]);
+    } finally {
+      await auth.end();
     }
   });
 });

@@ -46,11 +46,14 @@ class Lifecycle implements OnApplicationShutdown {
     @Inject(CLIENTS) private readonly clients: Clients,
     private readonly router: RouterClient,
     private readonly management: ManagementRoute,
+    private readonly membership: Membership,
   ) {
     logBroker(messaging);
   }
 
   async onApplicationShutdown(): Promise<void> {
+    // First: Nest runs these hooks side by side, and a closed client takes nothing more.
+    await this.membership.leave();
     await Promise.all([this.router.close(), this.management.close(), this.messaging.close()]);
     await Promise.all(Object.values(this.clients).map((client: ServiceClient) => client.close()));
   }

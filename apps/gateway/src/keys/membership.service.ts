@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Injectable } from '@nestjs/common';
-import type { OnApplicationShutdown, OnModuleInit } from '@nestjs/common';
+import type { OnModuleInit } from '@nestjs/common';
 import { Rejected } from '@sluice/contracts/errors';
 import { systemId } from '@sluice/primitives/id';
 import { HealthRegistry, loggerFor, type ServiceClient } from '@sluice/service-kit';
@@ -12,7 +12,7 @@ const RETRY_MS = 500;
  * under an id that was never used before; taken off only by itself, after it stopped admitting.
  */
 @Injectable()
-export class Membership implements OnModuleInit, OnApplicationShutdown {
+export class Membership implements OnModuleInit {
   private readonly log = loggerFor('membership');
   private registered: string | undefined;
   private registering: Promise<string> | undefined;
@@ -33,7 +33,8 @@ export class Membership implements OnModuleInit, OnApplicationShutdown {
     void this.registerForEver();
   }
 
-  async onApplicationShutdown(): Promise<void> {
+  /** For the end, when nothing is admitted any more, and before the client of auth is closed. */
+  async leave(): Promise<void> {
     this.stopped = true;
     if (this.registered === undefined) return;
     const path = `/internal/gateways/${this.registered}`;
