@@ -19,6 +19,12 @@ export const gatewayConfig = defineConfig({
     .int()
     .min(4_096)
     .default(16 * 1024 * 1024),
+  /** Bytes of journals that are not settled yet; beyond them nothing is admitted. About 1.2 KB a request. */
+  JOURNAL_MAX_BYTES: z.coerce
+    .number()
+    .int()
+    .min(1_048_576)
+    .default(16 * 1024 * 1024 * 1024),
   KEY_CACHE: z.coerce.number().int().min(1).default(1_000_000),
   /** The same as auth's. */
   SECRET_PREFIXES: secretPrefixes,

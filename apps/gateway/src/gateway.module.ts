@@ -134,6 +134,7 @@ export class GatewayModule {
                 root: join(config.JOURNAL_DIR),
                 boot,
                 segmentBytes: config.JOURNAL_SEGMENT_BYTES,
+                maxBytes: config.JOURNAL_MAX_BYTES,
                 publish: async (subject, payload, id) => void (await messaging.publish(subject, payload, { id })),
                 settlers: [billing, metering],
               },

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
-import { Rejected } from '@sluice/contracts/errors';
+import { Rejected, type ErrorCode } from '@sluice/contracts/errors';
 import fastify, { type FastifyInstance } from 'fastify';
 import { register } from 'prom-client';
 import type { Journal } from '../journal/journal.service.js';
@@ -25,15 +25,19 @@ let credential: KnownKey;
 let decision: RateDecision | undefined;
 let estimates: number[];
 let settled: number[];
-let journalled: () => Promise<void>;
+let journalled: () => void;
 let relayed: (order: RelayOrder) => Promise<string>;
+
+const throwing = (code: ErrorCode) => (): never => {
+  throw new Rejected(code);
+};
 
 beforeEach(() => {
   register.clear();
   decision = allowed;
   estimates = [];
   settled = [];
-  journalled = async () => {};
+  journalled = () => {};
   relayed = async ({ exchange, reply }) => {
     exchange.saw({ input: 7, cachedInput: 0, output: 3 }, true);
     await reply.send({});
@@ -115,7 +119,7 @@ describe('an inference request', () => {
 
   it('that is nested too deep to be sent on is refused before it takes anything or is journalled', async () => {
     let opened = false;
-    journalled = async () => void (opened = true);
+    journalled = () => void (opened = true);
     const { statusCode } = await post(`{"model":"m","prompt":${'['.repeat(100_000)}${']'.repeat(100_000)}}`);
     expect([statusCode, opened, estimates, settled]).toEqual([400, false, [], []]);
   });
@@ -128,7 +132,7 @@ describe('an inference request', () => {
   });
 
   it.each([
-    ['the journal fails', () => (journalled = async () => Promise.reject(new Rejected('unavailable'))), 503, 0],
+    ['the journal fails', () => (journalled = throwing('unavailable')), 503, 0],
     ['the key is revoked', () => (relayed = async () => Promise.reject(new Rejected('invalid_api_key'))), 401, 0],
     [
       'it breaks off half way',

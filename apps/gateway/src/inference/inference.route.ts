@@ -101,7 +101,7 @@ export class InferenceRoute {
     const exchange = new Exchange(opened(request.id, endpoint, asked, admitted), startedAt);
     let result: string | undefined;
     try {
-      await this.journal.open(exchange.opened);
+      this.journal.open(exchange.opened);
       result = await this.relay.run({
         exchange,
         admitted,

@@ -1,3 +1,4 @@
+import { openSync } from 'node:fs';
 import { appendFile, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -18,11 +19,15 @@ beforeEach(async () => {
 });
 afterEach(() => rm(root, { recursive: true, force: true }));
 
-const start = async (boot: string, segmentBytes = 1 << 20) => {
+const start = async (boot: string, segmentBytes = 1 << 20, maxBytes?: number) => {
   const folder = await claimFolder(root, boot);
-  const journal = new Journal(folder, segmentBytes);
+  const journal = new Journal(folder, segmentBytes, maxBytes);
   await journal.start();
   return { folder, journal };
+};
+
+const until = async (met: () => boolean): Promise<void> => {
+  while (!met()) await new Promise((resolve) => setTimeout(resolve, 5));
 };
 
 /** Publishes all that is in a folder, as a stream that keeps what it takes. */
@@ -43,7 +48,7 @@ describe('the usage journal', () => {
     const ids = Array.from({ length: 200 }, (_, i) => `r${i}`);
     await Promise.all(
       ids.map(async (id) => {
-        await journal.open(opened(id));
+        journal.open(opened(id));
         journal.count(id, { input: 10, cachedInput: 0, output: 1 });
         await journal.end(ended(id));
       }),
@@ -75,11 +80,11 @@ describe('the usage journal', () => {
   it('gives a request that a dead gateway left open its END from the last count, under the old boot id', async () => {
     const { folder, journal } = await start('dead');
     await journal.end(ended('whole'));
-    await journal.open(opened('cut'));
+    journal.open(opened('cut'));
     journal.count('cut', { input: 10, cachedInput: 4, output: 7 });
-    await journal.open(opened('guessed'));
+    journal.open(opened('guessed'));
     journal.count('guessed', { input: 9, cachedInput: 0, output: 2, estimated: true });
-    await journal.open(opened('never-answered'));
+    journal.open(opened('never-answered'));
     await journal.close();
     // What a crash in mid-write leaves.
     const name = (await readdir(folder)).find((file) => file.endsWith('.journal'))!;
@@ -128,7 +133,7 @@ describe('the usage journal', () => {
 
   it('forgets only closed segments whose every END is settled and in which nothing is open', async () => {
     const { journal } = await start('b1', 2_048);
-    await journal.open(opened('long'));
+    journal.open(opened('long'));
     for (let i = 0; i < 20; i++) await journal.end(ended(`r${i}`));
     expect(journal.takeForgettable(1_000)).toEqual([]); // "long" is open in the first
     await journal.end(ended('long'));
@@ -142,15 +147,53 @@ describe('the usage journal', () => {
 
   it('stops admitting when the disk fails, and an answer whose END is not on the disk is not given', async () => {
     const { journal } = await start('b1');
-    const file = (journal as unknown as { file: { datasync(): Promise<void> } }).file;
-    file.datasync = () => Promise.reject(new Error('EIO'));
-    await expect(journal.end(ended('a'))).rejects.toThrow('EIO');
-    await expect(journal.open(opened('b'))).rejects.toThrow(expect.objectContaining({ code: 'unavailable' }));
+    // Takes what is written, and cannot be synced.
+    Object.assign(journal, { file: openSync('/dev/null', 'a') });
+    await expect(journal.end(ended('a'))).rejects.toThrow('sync');
+    expect(() => journal.open(opened('b'))).toThrow(expect.objectContaining({ code: 'unavailable' }));
+  });
+
+  it('admits nothing for whose END there may be no room, neither of what it may take nor of the disk, until there is', async () => {
+    const { journal } = await start('b1', 1 << 20, 20_000);
+    for (const id of ['a', 'b', 'c', 'd']) journal.open(opened(id));
+    const full = () => journal.open(opened('e'));
+    expect(full).toThrow(expect.objectContaining({ code: 'unavailable' }));
+    for (const id of ['a', 'b', 'c', 'd']) await journal.end(ended(id));
+    full();
+    journal.room(64 * 1024 * 1024);
+    expect(() => journal.check()).toThrow(expect.objectContaining({ code: 'unavailable' }));
+    journal.room(65 * 1024 * 1024);
+    journal.check();
+    await journal.close();
+  });
+
+  it('publishes no END that may still be lost with the machine', async () => {
+    const { folder, journal } = await start('b1');
+    await journal.end(ended('synced'));
+    const late = journal.end(ended('late'));
+    const sent: string[] = [];
+    const publish = async (_subject: string, payload: string) => {
+      sent.push(...usageBatchSchema.parse(JSON.parse(payload)).records.map(({ requestId }) => requestId));
+    };
+    // In the file, and not on the disk.
+    let below = journal.syncedBelow;
+    const publisher = new UsagePublisher('b1', new JournalReader(folder), publish, 0, () => below);
+    const running = publisher.run();
+    await until(() => sent.length > 0);
+    expect(sent).toEqual(['synced']);
+    await late;
+    below = journal.syncedBelow;
+    publisher.notify();
+    await until(() => sent.length > 1);
+    expect(sent).toEqual(['synced', 'late']);
+    publisher.stop();
+    await running;
+    await journal.close();
   });
 
   it('writes no prompt, answer or secret: only what the record holds', async () => {
     const { folder, journal } = await start('b1');
-    await journal.open(opened('a'));
+    journal.open(opened('a'));
     await journal.end(ended('a'));
     await journal.close();
     const name = (await readdir(folder)).find((file) => file.endsWith('.journal'))!;

@@ -1,4 +1,4 @@
-import { mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, rename, rm, stat, writeFile, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 
 const OWNER_FILE = 'owner.json';
@@ -86,6 +86,7 @@ export const forgetSegment = (folder: string, number: number): Promise<void> =>
 /** Reads a journal's whole lines in order, following it as it grows and from one segment to the next. */
 export class JournalReader {
   private segment: number | undefined;
+  private file: FileHandle | undefined;
   private offset = 0;
   private readonly buffer = Buffer.allocUnsafe(256 * 1024);
 
@@ -93,25 +94,51 @@ export class JournalReader {
 
   /** The next whole lines, at most 256 KiB of them; [] at the present end. A last line without its end is not read. */
   async read(): Promise<string[]> {
-    const numbers = await segmentNumbers(this.folder);
-    this.segment ??= numbers[0];
-    if (this.segment === undefined) return [];
-    const file = await open(join(this.folder, segmentName(this.segment)), 'r');
-    try {
-      const { bytesRead } = await file.read(this.buffer, 0, this.buffer.length, this.offset);
-      const end = this.buffer.lastIndexOf(0x0a, bytesRead - 1);
-      if (bytesRead > 0 && end !== -1) {
-        this.offset += end + 1;
-        return this.buffer.toString('utf8', 0, end).split('\n');
-      }
-      const next = numbers.find((number) => number > this.segment!);
-      if (next === undefined) return [];
-      // A closed segment is at its end (or at a torn line, which is no entry): go on with the next.
-      this.segment = next;
-      this.offset = 0;
-    } finally {
-      await file.close();
+    if (!this.file) {
+      const first = (await segmentNumbers(this.folder))[0];
+      if (first === undefined) return [];
+      this.file = await this.begin(first);
     }
+    const lines = await this.whole(this.file!);
+    if (lines.length > 0) return lines;
+    const next = await this.begin(this.segment! + 1);
+    if (!next) return [];
+    // Only now it is certain that this one is closed: what it got before it was is still to be read. What then remains
+    // is a torn line, which is no entry.
+    const rest = await this.whole(this.file!);
+    if (rest.length > 0) {
+      await next.close();
+      return rest;
+    }
+    await this.file!.close();
+    this.file = next;
+    this.segment = this.segment! + 1;
+    this.offset = 0;
     return this.read();
+  }
+
+  async close(): Promise<void> {
+    await this.file?.close();
+    this.file = undefined;
+  }
+
+  private async whole(file: FileHandle): Promise<string[]> {
+    const { bytesRead } = await file.read(this.buffer, 0, this.buffer.length, this.offset);
+    const end = bytesRead === 0 ? -1 : this.buffer.lastIndexOf(0x0a, bytesRead - 1);
+    if (end === -1) return [];
+    this.offset += end + 1;
+    return this.buffer.toString('utf8', 0, end).split('\n');
+  }
+
+  /** The segment of that number, if it was begun. */
+  private async begin(number: number): Promise<FileHandle | undefined> {
+    try {
+      const file = await open(join(this.folder, segmentName(number)), 'r');
+      this.segment ??= number;
+      return file;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+      throw error;
+    }
   }
 }

@@ -1,4 +1,4 @@
-import { appendFile, mkdir, open } from 'node:fs/promises';
+import { appendFile, mkdir, open, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Injectable } from '@nestjs/common';
@@ -25,6 +25,8 @@ export interface UsageLogOptions {
   readonly root: string;
   readonly boot: string;
   readonly segmentBytes: number;
+  /** Of what is not settled yet; beyond it nothing is admitted. */
+  readonly maxBytes: number;
   readonly publish: PublishBatch;
   /** Whoever must have settled a record before its segment may go. */
   readonly settlers: readonly ServiceClient[];
@@ -48,7 +50,7 @@ export class UsageLog implements OnModuleInit, OnApplicationShutdown {
     private readonly options: UsageLogOptions,
     health: HealthRegistry,
   ) {
-    this.journal = new Journal(join(options.root, options.boot), options.segmentBytes);
+    this.journal = new Journal(join(options.root, options.boot), options.segmentBytes, options.maxBytes);
     health.ready('journal', () => this.journal.check());
     gauge(
       'gateway_dead_journals',
@@ -63,9 +65,11 @@ export class UsageLog implements OnModuleInit, OnApplicationShutdown {
     await mkdir(root, { recursive: true, mode: 0o700 });
     this.folder = await claimFolder(root, boot);
     await this.journal.start();
-    this.publisher = new UsagePublisher(boot, new JournalReader(this.folder), publish);
+    await this.lookAtDisk();
+    const { journal } = this;
+    this.publisher = new UsagePublisher(boot, new JournalReader(this.folder), publish, 0, () => journal.syncedBelow);
     this.publishers.push(this.publisher);
-    this.journal.whenEnded(() => this.publisher.notify());
+    journal.whenEnded(() => this.publisher.notify());
     this.inBackground(this.publisher.run(), 'publisher');
     this.inBackground(this.forgetSettled(), 'forget');
     for (const dead of await adoptDeadFolders(root, boot)) this.inBackground(this.finish(dead), 'successor');
@@ -100,12 +104,18 @@ export class UsageLog implements OnModuleInit, OnApplicationShutdown {
   private async forgetSettled(): Promise<void> {
     while (!this.stopped) {
       await sleep(SETTLED_POLL_MS, undefined, { ref: false });
+      await this.lookAtDisk();
       const below = await this.settledBelow(this.options.boot);
       // The reader must be past them too: it opens segments by number.
       for (const number of this.journal.takeForgettable(Math.min(below, this.publisher.publishedBelow))) {
         await forgetSegment(this.folder, number);
       }
     }
+  }
+
+  private async lookAtDisk(): Promise<void> {
+    const { bavail, bsize } = await statfs(this.folder);
+    this.journal.room(bavail * bsize);
   }
 
   /** Records below this `seq` are settled by everybody; 0 while that can't be known. */
@@ -130,23 +140,30 @@ export class UsageLog implements OnModuleInit, OnApplicationShutdown {
   }
 }
 
-/** Gives every request that a dead gateway left open its END, from its last count, in a segment of its own. */
+/**
+ * Gives every request that a dead gateway left open its END, from its last count, in a segment of its own. All of it is on
+ * the disk afterwards: what the dead one wrote last may be in the machine's cache only.
+ */
 export async function closeDeadJournal(folder: string): Promise<{ lost: number; below: number }> {
   const state = emptyState();
   const reader = new JournalReader(folder);
   for (let lines = await reader.read(); lines.length > 0; lines = await reader.read()) {
     for (const line of lines) readLine(state, line);
   }
+  await reader.close();
   const lost = state.open.size;
+  const numbers = await segmentNumbers(folder);
   if (lost > 0) {
-    const number = ((await segmentNumbers(folder)).at(-1) ?? -1) + 1;
+    const number = (numbers.at(-1) ?? -1) + 1;
     const endedAt = rfc3339(systemClock.now());
     const text = Array.from(state.open.values(), ({ request, counts }) =>
       endLine(recordOfLost(request, counts, state.nextSeq++, endedAt)),
     ).join('');
-    const path = join(folder, segmentName(number));
-    await appendFile(path, text, { mode: 0o600 });
-    const file = await open(path, 'r');
+    await appendFile(join(folder, segmentName(number)), text, { mode: 0o600 });
+    numbers.push(number);
+  }
+  for (const number of numbers) {
+    const file = await open(join(folder, segmentName(number)), 'r');
     await file.datasync();
     await file.close();
   }

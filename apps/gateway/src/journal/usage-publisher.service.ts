@@ -11,9 +11,17 @@ const GATHER_MS = 10;
 const LOOK_AGAIN_MS = 500;
 const MAX_BATCH_BYTES = 256 * 1024;
 const MAX_BACKOFF_MS = 2_000;
+/** A read of so many lines was not the end of the journal. */
+const BACKLOG_LINES = 200;
 
 /** Publishes and waits until the message is stored; rejects when it may not be. */
 export type PublishBatch = (subject: string, payload: string, id: string) => Promise<void>;
+
+interface End {
+  readonly seq: number;
+  /** The record. */
+  readonly json: string;
+}
 
 interface Batch {
   readonly from: number;
@@ -28,6 +36,8 @@ interface Batch {
 export class UsagePublisher {
   private readonly log = loggerFor('usage-publisher');
   private wake: () => void = () => {};
+  /** Called while nobody waited. */
+  private called = false;
   private stopped = false;
   /** ENDs below this are stored in the stream. */
   publishedBelow = 0;
@@ -37,9 +47,15 @@ export class UsagePublisher {
     private readonly reader: JournalReader,
     private readonly publish: PublishBatch,
     private readonly startAt = 0,
+    /**
+     * ENDs below it are on the disk. One that is published and then lost with the machine's cache would leave its place
+     * to another request, which nobody would miss.
+     */
+    private readonly syncedBelow: () => number = () => Number.POSITIVE_INFINITY,
   ) {}
 
   notify(): void {
+    this.called = true;
     this.wake();
   }
 
@@ -50,18 +66,25 @@ export class UsagePublisher {
 
   /** Runs until stopped; with `untilEnd` until everything in the journal is published. */
   async run({ untilEnd = false } = {}): Promise<void> {
+    let early: End[] = [];
     while (!this.stopped) {
+      this.called = false;
       const lines = await this.reader.read();
-      for (const batch of batched(this.ends(lines))) await this.send(batch);
-      if (lines.length > 0) continue;
-      if (untilEnd) return;
-      await this.woken();
+      const ends = [...early, ...this.ends(lines)];
+      const below = this.syncedBelow();
+      early = ends.filter(({ seq }) => seq >= below);
+      for (const batch of batched(ends.filter(({ seq }) => seq < below))) await this.send(batch);
+      if (lines.length > BACKLOG_LINES || (untilEnd && lines.length > 0)) continue;
+      if (untilEnd) break;
+      if (!this.called) await this.woken();
+      // Also where there is more already: who books a batch of a few records has as much work as with one of many.
       await sleep(GATHER_MS);
     }
+    await this.reader.close();
   }
 
-  private ends(lines: readonly string[]): { seq: number; json: string }[] {
-    const ends: { seq: number; json: string }[] = [];
+  private ends(lines: readonly string[]): End[] {
+    const ends: End[] = [];
     for (const line of lines) {
       if (line[0] !== 'E') continue;
       try {
@@ -101,7 +124,7 @@ export class UsagePublisher {
   }
 }
 
-function batched(ends: { seq: number; json: string }[]): Batch[] {
+function batched(ends: readonly End[]): Batch[] {
   const batches: { from: number; to: number; records: string[]; bytes: number }[] = [];
   for (const { seq, json } of ends) {
     const last = batches.at(-1);
