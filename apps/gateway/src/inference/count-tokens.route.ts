@@ -15,7 +15,7 @@ import { estimateTokens } from './estimate.js';
 import { jsonBytes } from './inference-request.js';
 import { refusalOf } from './inference.route.js';
 import { refuse } from './refuse.js';
-import { asRejected, header, readAll, routerRefusal, type RouterClient } from './router.client.js';
+import { asRejected, header, routerRefusal, type RouterClient } from './router.client.js';
 
 /** With a number per token of the longest context. */
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
@@ -111,7 +111,7 @@ export class CountTokensRoute {
       deadline,
       signal,
     });
-    const bytes = await readAll(upstream, MAX_ANSWER_BYTES);
+    const bytes = await upstream.whole(MAX_ANSWER_BYTES);
     const { statusCode: status } = upstream;
     const fromWorker = header(upstream, ROUTER_HEADERS.worker) !== undefined;
     if (status >= 400 && (!fromWorker || status >= 500)) throw routerRefusal(upstream, bytes);

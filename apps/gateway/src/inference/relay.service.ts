@@ -6,14 +6,14 @@ import { ROUTER_HEADERS } from '@sluice/contracts/router';
 import { rfc3339, systemClock } from '@sluice/primitives/clock';
 import { loggerFor } from '@sluice/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { Dispatcher } from 'undici';
 import { dialectOf } from '../dialects/dialect-of.js';
 import type { Journal } from '../journal/journal.service.js';
 import type { Keys } from '../keys/keys.service.js';
 import type { Running } from '../keys/in-flight.js';
 import type { Admission, Admitted } from './admission.service.js';
+import type { Answer } from './answer.js';
 import type { Exchange, Outcome } from './exchange.js';
-import { asRejected, header, readAll, routerRefusal, type RouterClient } from './router.client.js';
+import { asRejected, header, routerRefusal, type RouterClient } from './router.client.js';
 import type { Reading } from './reading.js';
 import { EventSplitter } from './sse.js';
 import type { Translation } from './translation.js';
@@ -134,9 +134,9 @@ export class Relay {
     signal.throwIfAborted();
   }
 
-  private async passWhole(ongoing: Ongoing, upstream: Dispatcher.ResponseData): Promise<void> {
+  private async passWhole(ongoing: Ongoing, upstream: Answer): Promise<void> {
     const { exchange, reply, translation } = ongoing;
-    const bytes = await readAll(upstream, MAX_ANSWER_BYTES);
+    const bytes = await upstream.whole(MAX_ANSWER_BYTES);
     const answer: unknown = JSON.parse(bytes.toString('utf8'));
     const usage = ongoing.reading.usage(answer);
     if (usage) exchange.saw(usage, true);
@@ -152,7 +152,7 @@ export class Relay {
       .send(body);
   }
 
-  private async passStream(ongoing: Ongoing, upstream: Dispatcher.ResponseData): Promise<void> {
+  private async passStream(ongoing: Ongoing, upstream: Answer): Promise<void> {
     const { exchange, reply, reading, running, signal } = ongoing;
     const splitter = new EventSplitter();
     const translated = ongoing.translation?.stream(reply.request.id);
@@ -167,7 +167,7 @@ export class Relay {
         ...answerHeaders(reply, upstream),
       });
     };
-    for await (const chunk of upstream.body as AsyncIterable<Buffer>) {
+    for await (const chunk of upstream) {
       const out: Buffer[] = [];
       for (const event of splitter.push(chunk)) {
         const { bytes, usage, guess, done, failed } = reading.event(event);
@@ -203,9 +203,9 @@ export class Relay {
   }
 
   /** An error before the answer: the worker's own 4xx as it is, the router's by its code. */
-  private async passError(ongoing: Ongoing, upstream: Dispatcher.ResponseData): Promise<string> {
+  private async passError(ongoing: Ongoing, upstream: Answer): Promise<string> {
     const { exchange, reply } = ongoing;
-    const bytes = await readAll(upstream, MAX_ERROR_BYTES);
+    const bytes = await upstream.whole(MAX_ERROR_BYTES);
     if (exchange.worker === null || upstream.statusCode >= 500) throw routerRefusal(upstream, bytes);
     await this.end(exchange, 'error');
     await this.permitted(ongoing);
@@ -252,14 +252,14 @@ export class Relay {
 }
 
 /** From 1; a refusal of the router before any attempt says 0 or nothing. */
-function attemptOf(upstream: Dispatcher.ResponseData): number {
+function attemptOf(upstream: Answer): number {
   const attempt = Number(header(upstream, ROUTER_HEADERS.attempt));
   return Number.isSafeInteger(attempt) && attempt >= 1 ? attempt : 1;
 }
 
 function answerHeaders(
   reply: FastifyReply,
-  upstream: Dispatcher.ResponseData,
+  upstream: Answer,
   type = header(upstream, 'content-type') ?? JSON_TYPE,
 ): Record<string, string> {
   const attempt = header(upstream, ROUTER_HEADERS.attempt);

@@ -4,9 +4,10 @@ import { ERRORS, Rejected, type ErrorCode } from '@sluice/contracts/errors';
 import { ROUTER_HEADERS } from '@sluice/contracts/router';
 import { systemClock } from '@sluice/primitives/clock';
 import type { ServiceTokens } from '@sluice/service-kit';
-import { Pool, type Dispatcher } from 'undici';
+import { Pool } from 'undici';
 import type { KnownKey } from '../keys/known-key.js';
 import type { Admission, Admitted } from './admission.service.js';
+import { Answer } from './answer.js';
 
 const CONNECTIONS = 512;
 /** A router that is just being restarted is waited for: nothing was sent to it yet. */
@@ -52,7 +53,7 @@ export class RouterClient {
   }
 
   /** @throws Rejected when the credential does not hold any more; what the connection throws */
-  async send(errand: Errand): Promise<Dispatcher.ResponseData> {
+  async send(errand: Errand): Promise<Answer> {
     const { requestId, admitted, model, workload, path, body, deadline, signal, onDispatch } = errand;
     for (const until = systemClock.monotonic() + ROUTER_BACK_MS; ;) {
       const authorization = await this.tokens.headerFor('router');
@@ -64,23 +65,24 @@ export class RouterClient {
       signal.throwIfAborted();
       onDispatch?.(credential);
       try {
-        const answer = await this.router.request({
-          method: 'POST',
-          path,
-          headers: {
-            authorization,
-            'content-type': 'application/json',
-            'x-request-id': requestId,
-            [ROUTER_HEADERS.model]: encodeURIComponent(model),
-            [ROUTER_HEADERS.workload]: workload,
-            [ROUTER_HEADERS.deadlineMs]: String(Math.max(1, Math.round(deadline - systemClock.monotonic()))),
+        const answer = new Answer(signal);
+        this.router.dispatch(
+          {
+            method: 'POST',
+            path,
+            headers: {
+              authorization,
+              'content-type': 'application/json',
+              'x-request-id': requestId,
+              [ROUTER_HEADERS.model]: encodeURIComponent(model),
+              [ROUTER_HEADERS.workload]: workload,
+              [ROUTER_HEADERS.deadlineMs]: String(Math.max(1, Math.round(deadline - systemClock.monotonic()))),
+            },
+            body,
           },
-          body,
-          signal,
-        });
-        // An end before somebody reads it must not be an error that nobody hears.
-        answer.body.on('error', () => {});
-        return answer;
+          answer,
+        );
+        return await answer.head;
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code !== 'ECONNREFUSED' || systemClock.monotonic() > until) throw error;
         await sleep(100, undefined, { signal });
@@ -103,7 +105,7 @@ export function asRejected(error: Error): Rejected {
 }
 
 /** The router's own refusal, by its code. */
-export function routerRefusal(upstream: Dispatcher.ResponseData, bytes: Buffer): Rejected {
+export function routerRefusal(upstream: Answer, bytes: Buffer): Rejected {
   const retryAfter = Number(header(upstream, 'retry-after'));
   const details = Number.isFinite(retryAfter) && retryAfter > 0 ? { retryAfter } : {};
   try {
@@ -117,19 +119,7 @@ export function routerRefusal(upstream: Dispatcher.ResponseData, bytes: Buffer):
   return new Rejected(upstream.statusCode === 503 ? 'unavailable' : 'worker_error', undefined, details);
 }
 
-/** @param limit bytes @throws Rejected `worker_error` */
-export async function readAll(upstream: Dispatcher.ResponseData, limit: number): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let length = 0;
-  for await (const chunk of upstream.body as AsyncIterable<Buffer>) {
-    length += chunk.length;
-    if (length > limit) throw new Rejected('worker_error', 'The worker sent too long an answer.');
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks, length);
-}
-
-export function header(upstream: Dispatcher.ResponseData, name: string): string | undefined {
+export function header(upstream: Answer, name: string): string | undefined {
   const value = upstream.headers[name];
   return Array.isArray(value) ? value[0] : value;
 }
