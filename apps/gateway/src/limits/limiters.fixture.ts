@@ -37,7 +37,14 @@ export class Limiters {
 
   constructor(private readonly url: () => string) {}
 
+  /** Connects in the background. */
   start(options: Partial<RedisLimiterOptions> = {}): RedisLimiter {
+    const one = this.make(options);
+    void one.onModuleInit();
+    return one;
+  }
+
+  make(options: Partial<RedisLimiterOptions> = {}): RedisLimiter {
     const one = new RedisLimiter({
       url: this.url(),
       gateways: () => 1,
@@ -46,7 +53,6 @@ export class Limiters {
       timeoutMs: 1_000,
       ...options,
     });
-    one.onModuleInit();
     this.made.push(one);
     return one;
   }

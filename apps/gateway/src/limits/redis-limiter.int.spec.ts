@@ -316,6 +316,52 @@ describe('without Redis', () => {
     expect(back.filter(({ allowed }) => allowed)).toHaveLength(0);
   }, 30_000);
 
+  it('two gateways together stay within a limit when Redis loses its data and is back before anybody has asked', async () => {
+    const options = { windowMs: 60_000, gateways: () => 2 };
+    const two = [await connected(options), await connected(options)];
+    for (const one of two) for (let i = 0; i < 5; i++) expect((await admit(one, 10)).allowed).toBe(true);
+    await backing().redis.kill();
+    await backing().redis.start();
+    for (const one of two) await answers(one);
+    for (const one of two) expect(await admit(one, 10)).toMatchObject({ allowed: false, degraded: true });
+    // What nobody used is there, for this window by shares.
+    key = randomUUID();
+    for (const one of two) {
+      const decisions = await Promise.all(Array.from({ length: 8 }, () => admit(one, 10)));
+      expect(decisions.filter(({ allowed }) => allowed)).toHaveLength(5);
+    }
+  }, 30_000);
+
+  it('places in flight are counted again as soon as Redis is back without its data', async () => {
+    // Nothing is renewed by time within this test.
+    const [one, two] = [await connected({ leaseMs: 600_000 }), await connected({ leaseMs: 600_000 })];
+    for (let i = 0; i < 2; i++) expect((await ask(one, { concurrency: 2 })).refusedBy).toBeUndefined();
+    await backing().redis.kill();
+    await backing().redis.start();
+    await answers(two);
+    direct.disconnect();
+    direct = new Redis(backing().redis.url);
+    await eventually(async () => (await direct.zcard(inRedis('run'))) === 2);
+    expect(await ask(two, { concurrency: 2 })).toMatchObject({ refusedBy: 'concurrency', degraded: false });
+  }, 30_000);
+
+  it('a request that Redis took too late to be heard, and this gateway refused, is given back', async () => {
+    const one = await connected({ windowMs: 60_000, gateways: () => 4, timeoutMs: 300 });
+    const limits = { rpm: 4, concurrency: 4 };
+    expect((await ask(one, limits)).degraded).toBe(false);
+    await direct.client('PAUSE', 1_500, 'ALL');
+    expect(await ask(one, limits)).toMatchObject({ refusedBy: 'requests', degraded: true });
+    await answers(one);
+    const counts = async () => [await direct.zcard(inRedis('rpm')), await direct.zcard(inRedis('run'))];
+    await eventually(async () => (await counts()).join() === '1,1');
+  }, 30_000);
+
+  it('a gateway that starts beside a Redis that is there decides nothing alone', async () => {
+    const one = limiters.make();
+    await one.onModuleInit();
+    expect(await admit(one, 1)).toMatchObject({ allowed: true, degraded: false });
+  });
+
   it('a gateway that starts while Redis is away decides, and joins when it comes', async () => {
     await backing().redis.stop();
     const one = limiter();

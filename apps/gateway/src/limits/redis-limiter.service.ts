@@ -1,5 +1,6 @@
 import { Injectable, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import { systemClock, type Clock } from '@sluice/primitives/clock';
+import { systemId } from '@sluice/primitives/id';
 import { loggerFor } from '@sluice/service-kit';
 import { Redis } from 'ioredis';
 import CircuitBreaker from 'opossum';
@@ -16,6 +17,8 @@ const TIMEOUT_MS = 100;
 const LEASE_MS = 15_000;
 /** A connection that says nothing for this long after a command is dead, whatever TCP believes. */
 const SOCKET_TIMEOUT_MS = 2_000;
+/** Stands in Redis for as long as its data does: another value, and what was counted before is gone. */
+const EPOCH = 'sluice:limits:epoch';
 /**
  * The breaker opens on a quarter of failures in one second, so that a Redis that hangs delays requests by the timeout
  * for well below a second, and tries again every second.
@@ -60,7 +63,7 @@ export interface RedisLimiterOptions {
  * Requests and tokens per minute and requests in flight, of a key, its project and its organization, counted in Redis for
  * all gateways: one script, one round trip, auto-pipelined with what else arrives in the same turn. While Redis is away
  * each gateway enforces its share in memory. For one window after Redis is back both must agree, as Redis does not know
- * what was admitted without it, or may have lost its data.
+ * what was admitted without it; where it has lost its data, it is this gateway's share still.
  */
 @Injectable()
 export class RedisLimiter implements RateLimiter, OnModuleInit, OnApplicationShutdown {
@@ -79,6 +82,9 @@ export class RedisLimiter implements RateLimiter, OnModuleInit, OnApplicationShu
   private readonly log = loggerFor('limits');
   /** Monotonic milliseconds of the last decision without Redis. */
   private aloneAt = Number.NEGATIVE_INFINITY;
+  /** Monotonic milliseconds of when Redis was found without what it had counted. */
+  private emptyAt = Number.NEGATIVE_INFINITY;
+  private epoch: string | undefined;
   private degraded = false;
 
   constructor(private readonly options: RedisLimiterOptions) {
@@ -104,6 +110,9 @@ export class RedisLimiter implements RateLimiter, OnModuleInit, OnApplicationShu
     this.renewPlaces = defineScript(this.redis, 'renewPlaces', RENEW_PLACES, [1, 2, 3]);
     // The state is told by what decides; an error without a listener would be printed.
     this.redis.on('error', () => undefined);
+    this.redis.on('ready', () => void this.joined());
+    // It may come back without its data before anybody asked it for something.
+    this.redis.on('close', () => (this.aloneAt = this.clock.monotonic()));
     // A command may wait behind a pipeline that hangs, where its own timeout has not begun: the breaker's has.
     this.breaker = new CircuitBreaker((scopes, requestId, tokens) => this.ask(scopes, requestId, tokens), {
       ...BREAKER,
@@ -111,10 +120,11 @@ export class RedisLimiter implements RateLimiter, OnModuleInit, OnApplicationShu
     });
   }
 
-  onModuleInit(): void {
-    // In the background, and again for ever by the retry strategy: a gateway starts without Redis too.
-    this.redis.connect().catch(() => undefined);
+  /** Waits for the first try: a gateway that starts beside a Redis decides nothing alone. It starts without one too. */
+  async onModuleInit(): Promise<void> {
     this.timer = setInterval(() => this.renew(), this.leaseMs / 3);
+    // Again for ever, in the background, by the retry strategy.
+    await this.redis.connect().catch(() => undefined);
   }
 
   onApplicationShutdown(): void {
@@ -162,7 +172,7 @@ export class RedisLimiter implements RateLimiter, OnModuleInit, OnApplicationShu
       this.local.note(place, now);
       return decision;
     }
-    const own = this.local.admit(place, 1, now);
+    const own = this.local.admit(place, now - this.emptyAt < this.windowMs ? this.options.gateways() : 1, now);
     if (own.refused === undefined) return decision;
     this.leave(place, 0, true);
     return own;
@@ -171,7 +181,10 @@ export class RedisLimiter implements RateLimiter, OnModuleInit, OnApplicationShu
   private alone(request: Omit<Place, 'part'>): RateDecision {
     const now = this.clock.monotonic();
     this.aloneAt = now;
-    return this.local.admit({ ...request, part: undefined }, this.options.gateways(), now);
+    const decision = this.local.admit({ ...request, part: undefined }, this.options.gateways(), now);
+    // Redis may have taken it, and only its answer was late: what is refused takes no request and no place.
+    if (decision.refused && this.redis.status === 'ready') this.leave(decision.place, 0, true);
+    return decision;
   }
 
   private ask(scopes: readonly LimitScope[], requestId: string, tokens: number): Promise<Answer> {
@@ -189,6 +202,19 @@ export class RedisLimiter implements RateLimiter, OnModuleInit, OnApplicationShu
     const changes = scopes.map(({ tpm }) => (tpm === null ? 0 : change));
     if (!never && placesOf(place).length === 0 && changes.every((one) => one === 0)) return;
     this.settleRequest(keysOf(scopes), requestId, part ?? 0, never ? 1 : 0, ...changes).catch(() => undefined);
+  }
+
+  /** There is a connection, the first or another one. */
+  private async joined(): Promise<void> {
+    // Before anybody takes the places of those that are in flight: Redis may have lost them.
+    this.renew();
+    try {
+      const [, epoch] = await Promise.all([this.redis.set(EPOCH, systemId(), 'NX'), this.redis.get(EPOCH)]);
+      if (this.epoch !== undefined && this.epoch !== epoch) this.emptyAt = this.clock.monotonic();
+      this.epoch = epoch ?? undefined;
+    } catch {
+      // The connection is gone again.
+    }
   }
 
   private renew(): void {
