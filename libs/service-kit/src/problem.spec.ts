@@ -41,6 +41,7 @@ describe('errors on their way out', () => {
   it('tell the SDKs how long to wait and when not to try again', () => {
     expect(problemHeaders(new Rejected('rate_limit_exceeded', undefined, { retryAfter: 0.2 }))).toEqual({
       'retry-after': '1',
+      'retry-after-ms': '200',
     });
     expect(problemHeaders(new Rejected('insufficient_quota'))).toEqual({ 'x-should-retry': 'false' });
   });

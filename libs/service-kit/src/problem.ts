@@ -67,7 +67,11 @@ export const openaiProblem = (error: Rejected) => ({
 export function problemHeaders(error: Rejected): Record<string, string> {
   const headers: Record<string, string> = {};
   const entry: { shouldRetry?: boolean } = ERRORS[error.code];
-  if (error.retryAfter !== undefined) headers['retry-after'] = String(Math.max(1, Math.ceil(error.retryAfter)));
+  if (error.retryAfter !== undefined) {
+    headers['retry-after'] = String(Math.max(1, Math.ceil(error.retryAfter)));
+    // The SDKs look at this one first: nobody waits most of a second too long.
+    headers['retry-after-ms'] = String(Math.max(1, Math.ceil(error.retryAfter * 1_000)));
+  }
   if (entry.shouldRetry !== undefined) headers['x-should-retry'] = String(entry.shouldRetry);
   return headers;
 }

@@ -112,4 +112,19 @@ describe('what is left of the limits', () => {
       'x-sluice-degraded': 'limits',
     });
   });
+
+  it.each([
+    [0, '0ms'],
+    [11.2, '12ms'],
+    [999.5, '1000ms'],
+    [1_000, '1s'],
+    [59_901, '1m0s'],
+    [60_000, '1m0s'],
+    [61_234, '1m1.3s'],
+    [360_000, '6m0s'],
+  ])('%d ms to the reset are %s', (resetMs, text) => {
+    const own = { requests: { ...left, resetMs }, tokens: undefined };
+    const headers = openai.rates({ own, degraded: false } as unknown as RateDecision, 0);
+    expect(headers['x-ratelimit-reset-requests']).toBe(text);
+  });
 });

@@ -25,6 +25,10 @@ const left = (what: string, of: Left | undefined): Record<string, string> =>
         [`x-ratelimit-reset-${what}`]: duration(of.resetMs),
       };
 
-/** Such as `12ms` or `1.5s`. */
-const duration = (milliseconds: number): string =>
-  milliseconds < 1000 ? `${Math.ceil(milliseconds)}ms` : `${Math.ceil(milliseconds / 100) / 10}s`;
+/** As Go writes it: `12ms`, `1.5s`, `1m0s`. */
+function duration(milliseconds: number): string {
+  if (milliseconds < 1_000) return `${Math.ceil(milliseconds)}ms`;
+  const tenths = Math.ceil(milliseconds / 100);
+  const minutes = Math.floor(tenths / 600);
+  return `${minutes > 0 ? `${minutes}m` : ''}${(tenths % 600) / 10}s`;
+}
