@@ -21,8 +21,8 @@ export interface Place {
   readonly scopes: readonly LimitScope[];
   /** The estimate that it was charged, where tokens are limited. */
   readonly tokens: number;
-  /** The part of the window, by Redis' clock, that was charged; undefined where Redis did not decide. */
-  readonly part: number | undefined;
+  /** The part of the window, by Redis' clock, that was charged; undefined where Redis did not answer yet. */
+  part: number | undefined;
 }
 
 export type LimitKind = 'requests' | 'tokens' | 'concurrency';

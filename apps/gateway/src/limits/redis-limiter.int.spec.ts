@@ -345,15 +345,23 @@ describe('without Redis', () => {
     expect(await ask(two, { concurrency: 2 })).toMatchObject({ refusedBy: 'concurrency', degraded: false });
   }, 30_000);
 
-  it('a request that Redis took too late to be heard, and this gateway refused, is given back', async () => {
+  it('a request that Redis took too late to be heard is given back where this gateway refused it, and set right where not', async () => {
     const one = await connected({ windowMs: 60_000, gateways: () => 4, timeoutMs: 300 });
-    const limits = { rpm: 4, concurrency: 4 };
-    expect((await ask(one, limits)).degraded).toBe(false);
+    const limits = { rpm: 8, tpm: 1_000, concurrency: 8 };
+    expect((await ask(one, { ...limits, tokens: 10 })).degraded).toBe(false);
     await direct.client('PAUSE', 1_500, 'ALL');
-    expect(await ask(one, limits)).toMatchObject({ refusedBy: 'requests', degraded: true });
+    const late = await ask(one, { ...limits, tokens: 100 });
+    expect(late).toMatchObject({ refusedBy: undefined, degraded: true });
+    expect(await ask(one, { ...limits, tokens: 100 })).toMatchObject({ refusedBy: 'requests', degraded: true });
     await answers(one);
-    const counts = async () => [await direct.zcard(inRedis('rpm')), await direct.zcard(inRedis('run'))];
-    await eventually(async () => (await counts()).join() === '1,1');
+    const counts = async () => [
+      await direct.zcard(inRedis('rpm')),
+      (await direct.hvals(inRedis('tpm'))).reduce((sum, part) => sum + Number(part), 0),
+      await direct.zcard(inRedis('run')),
+    ];
+    await eventually(async () => (await counts()).join() === '2,110,2');
+    one.settle(late.place, 30);
+    await eventually(async () => (await counts()).join() === '2,40,1');
   }, 30_000);
 
   it('a gateway that starts beside a Redis that is there decides nothing alone', async () => {

@@ -34,6 +34,13 @@ const BREAKER = {
 
 /** `counts` are four of each scope. */
 type Answer = [of: number, by: 0 | 1 | 2 | 3, known: 0 | 1, part: number, ...counts: number[]];
+/** What Redis is asked for one request, and what it says, be it too late. */
+interface Question {
+  readonly scopes: readonly LimitScope[];
+  readonly requestId: string;
+  readonly tokens: number;
+  answer?: Promise<Answer>;
+}
 const REFUSED_BY = [undefined, 'requests', 'tokens', 'concurrency'] as const;
 
 const decisions = new Counter({
@@ -71,7 +78,7 @@ export class RedisLimiter implements RateLimiter, OnModuleInit, OnApplicationShu
   private readonly admitRequest: Script<Answer>;
   private readonly settleRequest: Script<null>;
   private readonly renewPlaces: Script<null>;
-  private readonly breaker: CircuitBreaker<[scopes: readonly LimitScope[], requestId: string, tokens: number], Answer>;
+  private readonly breaker: CircuitBreaker<[Question], Answer>;
   private readonly local: LocalLimits;
   /** Places in flight of this gateway, to be renewed. */
   private readonly held = new Map<string, Place>();
@@ -98,7 +105,6 @@ export class RedisLimiter implements RateLimiter, OnModuleInit, OnApplicationShu
       enableAutoPipelining: true,
       // Without a connection the answer is "no" at once: a queue would be waited for, and sent late.
       enableOfflineQueue: false,
-      commandTimeout: timeout,
       connectTimeout: 1_000,
       socketTimeout: SOCKET_TIMEOUT_MS,
       maxRetriesPerRequest: 0,
@@ -113,11 +119,8 @@ export class RedisLimiter implements RateLimiter, OnModuleInit, OnApplicationShu
     this.redis.on('ready', () => void this.joined());
     // It may come back without its data before anybody asked it for something.
     this.redis.on('close', () => (this.aloneAt = this.clock.monotonic()));
-    // A command may wait behind a pipeline that hangs, where its own timeout has not begun: the breaker's has.
-    this.breaker = new CircuitBreaker((scopes, requestId, tokens) => this.ask(scopes, requestId, tokens), {
-      ...BREAKER,
-      timeout,
-    });
+    // The only timeout: a command goes on being waited for in the background, as Redis may carry it out late.
+    this.breaker = new CircuitBreaker((question) => (question.answer = this.ask(question)), { ...BREAKER, timeout });
   }
 
   /** Waits for the first try: a gateway that starts beside a Redis decides nothing alone. It starts without one too. */
@@ -134,7 +137,8 @@ export class RedisLimiter implements RateLimiter, OnModuleInit, OnApplicationShu
   }
 
   async admit(scopes: readonly LimitScope[], requestId: string, tokens: number): Promise<RateDecision> {
-    const decision = (await this.byRedis(scopes, requestId, tokens)) ?? this.alone({ requestId, scopes, tokens });
+    const question: Question = { scopes, requestId, tokens };
+    const decision = (await this.byRedis(question)) ?? this.alone(question);
     const { refused, place, degraded } = decision;
     if (refused === undefined && placesOf(place).length > 0) this.held.set(requestId, place);
     decisions.inc({ result: refused?.by ?? 'allowed', of: refused?.of ?? '', by: degraded ? 'gateway' : 'redis' });
@@ -147,15 +151,12 @@ export class RedisLimiter implements RateLimiter, OnModuleInit, OnApplicationShu
     this.leave(place, tokens);
   }
 
-  /** Undefined when Redis does not answer. */
-  private async byRedis(
-    scopes: readonly LimitScope[],
-    requestId: string,
-    tokens: number,
-  ): Promise<RateDecision | undefined> {
+  /** Undefined when Redis does not answer in time. */
+  private async byRedis(question: Question): Promise<RateDecision | undefined> {
+    const { scopes, requestId, tokens } = question;
     let answer: Answer;
     try {
-      answer = await this.breaker.fire(scopes, requestId, tokens);
+      answer = await this.breaker.fire(question);
     } catch (error) {
       this.say(true, error);
       return undefined;
@@ -178,16 +179,26 @@ export class RedisLimiter implements RateLimiter, OnModuleInit, OnApplicationShu
     return own;
   }
 
-  private alone(request: Omit<Place, 'part'>): RateDecision {
+  private alone({ scopes, requestId, tokens, answer }: Question): RateDecision {
     const now = this.clock.monotonic();
     this.aloneAt = now;
-    const decision = this.local.admit({ ...request, part: undefined }, this.options.gateways(), now);
-    // Redis may have taken it, and only its answer was late: what is refused takes no request and no place.
-    if (decision.refused && this.redis.status === 'ready') this.leave(decision.place, 0, true);
+    const place = { requestId, scopes, tokens, part: undefined };
+    const decision = this.local.admit(place, this.options.gateways(), now);
+    answer?.then(
+      (late) => this.heardLate(decision, late),
+      () => undefined,
+    );
     return decision;
   }
 
-  private ask(scopes: readonly LimitScope[], requestId: string, tokens: number): Promise<Answer> {
+  /** Redis has taken it after all: what was refused has taken nothing, what was admitted is set right there too. */
+  private heardLate({ refused, place }: RateDecision, [of, , known, part]: Answer): void {
+    if (of !== 0 || known === 1) return;
+    place.part = part;
+    if (refused) this.leave(place, 0, true);
+  }
+
+  private ask({ scopes, requestId, tokens }: Question): Promise<Answer> {
     const limits = scopes.flatMap(({ rpm, tpm, concurrency }) => [rpm ?? -1, tpm ?? -1, concurrency ?? -1]);
     return this.admitRequest(keysOf(scopes), this.windowMs, requestId, tokens, this.leaseMs, ...limits);
   }

@@ -109,6 +109,7 @@ export class Generations {
     arrivedAt: number,
   ): Surroundings {
     const { cache, engine, log, metrics, clock, logger, tokenizer, crash } = this.machine;
+    const startedAt = rfc3339(clock.now());
     const salt = JSON.stringify([request.model, request.cacheSalt]);
     const chains = new Map<PromptState, string[]>();
     const chainOf = (prompt: PromptState): string[] => {
@@ -144,9 +145,9 @@ export class Generations {
       record: (outcome: Outcome, counts) => {
         if (outcome !== 'finished') metrics.finished(request.model, 'abort');
         try {
-          const { requestId } = exchange;
-          const time = rfc3339(clock.now());
-          log.write({ requestId, time, model: request.model, endpoint, ...counts, outcome, stream: request.stream });
+          const { model, stream } = request;
+          const head = { requestId: exchange.requestId, startedAt, time: rfc3339(clock.now()) };
+          log.write({ ...head, model, endpoint, ...counts, outcome, stream });
           return true;
         } catch (err) {
           logger.error({ err, requestId: exchange.requestId }, 'the generation log takes no more');

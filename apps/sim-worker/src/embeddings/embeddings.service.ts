@@ -54,9 +54,11 @@ export class Embeddings {
     if (engine.running + engine.waiting >= limits.slots + limits.maxWaiting) {
       throw new Problem(429, 'TooManyRequestsError', 'Too many requests wait here.', null, { 'retry-after': '1' });
     }
+    const startedAt = rfc3339(clock.now());
     const record = (outcome: 'finished' | 'aborted' | 'error', promptTokens = total) =>
       this.machine.log.write({
         requestId: exchange.requestId,
+        startedAt,
         time: rfc3339(clock.now()),
         model,
         endpoint: ENDPOINT,

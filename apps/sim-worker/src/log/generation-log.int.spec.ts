@@ -6,7 +6,8 @@ import { GenerationLog, type GenerationRecord } from './generation-log.service.j
 
 const record = (requestId: string): GenerationRecord => ({
   requestId,
-  time: '2026-01-01T00:00:00.000Z',
+  startedAt: '2026-01-01T00:00:00.000Z',
+  time: '2026-01-01T00:00:01.000Z',
   model: 'm',
   endpoint: '/v1/chat/completions',
   promptTokens: 3,

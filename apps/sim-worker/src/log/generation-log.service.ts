@@ -4,7 +4,9 @@ import { closeSync, fstatSync, openSync, readSync, writeSync } from 'node:fs';
 export interface GenerationRecord {
   /** X-Request-Id as it came, or the one made up here. */
   readonly requestId: string;
-  /** RFC 3339 */
+  /** RFC 3339: when it was accepted. */
+  readonly startedAt: string;
+  /** RFC 3339: when it ended; nobody has the last byte before. */
   readonly time: string;
   readonly model: string;
   readonly endpoint: string;
