@@ -8,9 +8,14 @@
  * Time is the server's: gateways' clocks differ, and two of them must not see two windows.
  *
  * KEYS: of each scope: log of requests, tokens by part, places in flight; touched where there is such a limit
- * ARGV: window in ms, request id, tokens of this request, lease in ms; of each scope: rpm, tpm, concurrency, -1 being none
+ * ARGV: window in ms, request id, tokens of this request, lease in ms, how many more like it are wanted ahead, and for how
+ * many ms; of each scope: rpm, tpm, concurrency, -1 being none
+ *
+ * What is wanted ahead is given where no limit is more than half used with it: ids `<request id>:1`, …, each with a place in
+ * flight. It counts as if admitted at the end of the time it may be used in, so for a whole window after its use at least.
+ *
  * Returns {the scope that refused, from 1, or 0 admitted; by: 1 requests, 2 tokens, 3 concurrency; 1 if it was admitted
- * before; the part that was charged; and of each scope: requests in the window, ms until a further one fits, tokens in the
+ * before; the part that was charged; how many were given ahead, and the part that they were charged to; and of each scope: requests in the window, ms until a further one fits, tokens in the
  * window, ms until as many fit again}
  */
 export const ADMIT_REQUEST = `
@@ -18,14 +23,16 @@ local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local window = ARGV[1] * 1000
 local id, tokens, lease = ARGV[2], tonumber(ARGV[3]), ARGV[4] * 1000
+local ahead, later = tonumber(ARGV[5]), now + ARGV[6] * 1000
 local size = math.max(1, math.floor(window / 60))
 local part = math.floor(now / size)
 local oldest = math.floor((now - window) / size)
+local laterPart = math.floor(later / size)
 
 local scopes, known, of, by = {}, false, 0, 0
 -- Of scope i: its log is KEYS[3 * i - 2], its tokens KEYS[3 * i - 1], its places KEYS[3 * i].
 for i = 1, #KEYS / 3 do
-  local rpm, tpm, places = tonumber(ARGV[3 * i + 2]), tonumber(ARGV[3 * i + 3]), tonumber(ARGV[3 * i + 4])
+  local rpm, tpm, places = tonumber(ARGV[3 * i + 4]), tonumber(ARGV[3 * i + 5]), tonumber(ARGV[3 * i + 6])
   local count, used, parts, running = 0, 0, nil, 0
   if rpm >= 0 then
     local log = KEYS[3 * i - 2]
@@ -57,27 +64,41 @@ for i = 1, #KEYS / 3 do
     elseif places >= 0 and running >= places then of, by = i, 3
     end
   end
+  if (rpm >= 0 and 2 * (count + 1 + ahead) > rpm) or (tpm >= 0 and 2 * (used + tokens * (1 + ahead)) > tpm)
+    or (places >= 0 and 2 * (running + 1 + ahead) > places) then ahead = 0 end
   scopes[i] = {rpm = rpm, tpm = tpm, places = places, count = count, used = used, parts = parts}
 end
 if known then of, by = 0, 0 end
+if known or of > 0 then ahead = 0 end
 
-local answer = {of, by, known and 1 or 0, part}
+local function entries(first)
+  local all = {}
+  for j = 1, ahead do
+    all[2 * j - 1], all[2 * j] = first, id .. ':' .. j
+  end
+  return unpack(all)
+end
+
+local answer = {of, by, known and 1 or 0, part, ahead, laterPart}
 for i = 1, #scopes do
   local scope = scopes[i]
   if of == 0 and not known then
     if scope.rpm >= 0 then
       redis.call('ZADD', KEYS[3 * i - 2], now, id)
+      if ahead > 0 then redis.call('ZADD', KEYS[3 * i - 2], entries(later)) end
       redis.call('PEXPIRE', KEYS[3 * i - 2], ARGV[1] + 1000)
-      scope.count = scope.count + 1
+      scope.count = scope.count + 1 + ahead
     end
     if scope.tpm >= 0 then
       redis.call('HINCRBY', KEYS[3 * i - 1], string.format('%.0f', part), tokens)
+      if ahead > 0 then redis.call('HINCRBY', KEYS[3 * i - 1], string.format('%.0f', laterPart), tokens * ahead) end
       redis.call('PEXPIRE', KEYS[3 * i - 1], ARGV[1] * 2)
-      scope.used = scope.used + tokens
+      scope.used = scope.used + tokens * (1 + ahead)
       scope.parts[#scope.parts + 1] = {part, tokens}
     end
     if scope.places >= 0 then
       redis.call('ZADD', KEYS[3 * i], now + lease, id)
+      if ahead > 0 then redis.call('ZADD', KEYS[3 * i], entries(now + lease)) end
       redis.call('PEXPIRE', KEYS[3 * i], ARGV[4] * 2)
     end
   end
@@ -100,25 +121,30 @@ for i = 1, #scopes do
       end
     end
   end
-  answer[4 * i + 1], answer[4 * i + 2], answer[4 * i + 3], answer[4 * i + 4] = scope.count, reset, scope.used, freed
+  answer[4 * i + 3], answer[4 * i + 4], answer[4 * i + 5], answer[4 * i + 6] = scope.count, reset, scope.used, freed
 end
 return answer
 `;
 
 /**
- * The end of an admitted request: its places are free, and the tokens charged become those it took.
+ * Ends of admitted requests: their places are free, and the tokens charged become those they took.
  *
  * KEYS: of each scope, as above
- * ARGV: request id, the part that was charged, 1 if it is to count as never admitted; of each scope: the difference
+ * ARGV: of each scope 1 where its tokens are counted, else 0, as one word; how many ids are released, and how many are to
+ * count as never admitted; these ids; then parts that were charged, each with the difference
  */
-export const SETTLE_REQUEST = `
+export const SETTLE_REQUESTS = `
+local released, never = tonumber(ARGV[2]), tonumber(ARGV[3])
 for i = 1, #KEYS / 3 do
   local log, counted, running = KEYS[3 * i - 2], KEYS[3 * i - 1], KEYS[3 * i]
-  if ARGV[3] == '1' then redis.call('ZREM', log, ARGV[1]) end
-  redis.call('ZREM', running, ARGV[1])
-  local difference = ARGV[3 + i]
-  if difference ~= '0' and redis.call('HEXISTS', counted, ARGV[2]) == 1 then
-    if redis.call('HINCRBY', counted, ARGV[2], difference) < 0 then redis.call('HSET', counted, ARGV[2], 0) end
+  if released + never > 0 then redis.call('ZREM', running, unpack(ARGV, 4, 3 + released + never)) end
+  if never > 0 then redis.call('ZREM', log, unpack(ARGV, 4 + released, 3 + released + never)) end
+  if string.sub(ARGV[1], i, i) == '1' then
+    for j = 4 + released + never, #ARGV, 2 do
+      if redis.call('HEXISTS', counted, ARGV[j]) == 1 and redis.call('HINCRBY', counted, ARGV[j], ARGV[j + 1]) < 0 then
+        redis.call('HSET', counted, ARGV[j], 0)
+      end
+    end
   end
 end
 `;

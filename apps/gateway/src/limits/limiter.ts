@@ -16,6 +16,7 @@ export interface ScopeLeft {
 
 /** What an admitted request has taken, to be given back or set right at its end. */
 export interface Place {
+  /** In Redis: the request's, or that of a unit that was held ahead. */
   readonly requestId: string;
   /** Where it counts. */
   readonly scopes: readonly LimitScope[];
@@ -23,6 +24,8 @@ export interface Place {
   readonly tokens: number;
   /** The part of the window, by Redis' clock, that was charged; undefined where Redis did not answer yet. */
   part: number | undefined;
+  /** Monotonic milliseconds of when this gateway noted it for itself. */
+  notedAt?: number;
 }
 
 export type LimitKind = 'requests' | 'tokens' | 'concurrency';
@@ -52,8 +55,8 @@ export interface RateDecision {
 
 export interface RateLimiter {
   /**
-   * Takes one request of every limit of every scope, once however often it is asked for the same `requestId` within the
-   * window. All of them or none. Never throws.
+   * Takes one request of every limit of every scope, all of them or none. Never throws.
+   * @param requestId asked for once
    * @param scopes at least one
    * @param tokens what the request is estimated to take
    */

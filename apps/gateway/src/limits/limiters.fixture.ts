@@ -64,7 +64,7 @@ export class Limiters {
     return one;
   }
 
-  stop(): void {
-    for (const limiter of this.made.splice(0)) limiter.onApplicationShutdown();
+  async stop(): Promise<void> {
+    await Promise.all(this.made.splice(0).map((limiter) => limiter.onApplicationShutdown()));
   }
 }

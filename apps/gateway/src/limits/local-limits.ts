@@ -22,7 +22,7 @@ export class LocalLimits {
    */
   admit(place: Place, gateways: number, now: number): RateDecision {
     const shares = place.scopes.map((scope) => shareOf(scope, gateways));
-    const refusals = shares.map((share) => this.refusedBy(share, place, now));
+    const refusals = shares.map((share) => this.refusedBy(share, place.tokens, now));
     const at = refusals.findIndex((by) => by !== undefined);
     if (at < 0) this.note(place, now);
     const refused = at < 0 ? undefined : { scope: place.scopes[at]!, by: refusals[at]! };
@@ -31,10 +31,12 @@ export class LocalLimits {
   }
 
   /** Notes a request that was admitted, here or by Redis. */
-  note({ scopes, requestId, tokens }: Place, now: number): void {
+  note(place: Place, now: number): void {
+    const { scopes, requestId, tokens } = place;
+    place.notedAt = now;
     for (const { name, rpm, tpm, concurrency } of scopes) {
-      if (rpm !== null) this.requests.take(name, requestId, now, 1);
-      if (tpm !== null) this.tokens.take(name, requestId, now, tokens);
+      if (rpm !== null) this.requests.take(name, now, 1);
+      if (tpm !== null) this.tokens.take(name, now, tokens);
       if (concurrency === null) continue;
       const running = this.running.get(name);
       if (running) running.add(requestId);
@@ -42,22 +44,20 @@ export class LocalLimits {
     }
   }
 
-  settle({ scopes, requestId, tokens }: Place, fact: number): void {
+  settle({ scopes, requestId, tokens, notedAt }: Place, fact: number): void {
     for (const { name, tpm } of scopes) {
-      if (tpm !== null) this.tokens.correct(name, requestId, fact - tokens);
+      if (tpm !== null && notedAt !== undefined) this.tokens.correct(name, notedAt, fact - tokens);
       const running = this.running.get(name);
       running?.delete(requestId);
       if (running?.size === 0) this.running.delete(name);
     }
   }
 
-  private refusedBy(share: LimitScope, { requestId, tokens }: Place, now: number): LimitKind | undefined {
+  private refusedBy(share: LimitScope, tokens: number, now: number): LimitKind | undefined {
     const { name, rpm, tpm, concurrency } = share;
-    if (rpm !== null && !this.requests.fits(name, rpm, requestId, now, 1)) return 'requests';
-    if (tpm !== null && !this.tokens.fits(name, tpm, requestId, now, tokens)) return 'tokens';
-    const running = this.running.get(name);
-    const full = concurrency !== null && !running?.has(requestId) && (running?.size ?? 0) >= concurrency;
-    return full ? 'concurrency' : undefined;
+    if (rpm !== null && !this.requests.fits(name, rpm, now, 1)) return 'requests';
+    if (tpm !== null && !this.tokens.fits(name, tpm, now, tokens)) return 'tokens';
+    return concurrency !== null && (this.running.get(name)?.size ?? 0) >= concurrency ? 'concurrency' : undefined;
   }
 
   private left({ name, rpm, tpm }: LimitScope, tokens: number, now: number) {

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Injectable, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import { systemClock, type Clock } from '@sluice/primitives/clock';
 import { systemId } from '@sluice/primitives/id';
@@ -5,11 +6,13 @@ import { loggerFor } from '@sluice/service-kit';
 import { Redis } from 'ioredis';
 import CircuitBreaker from 'opossum';
 import { Counter, Gauge } from 'prom-client';
-import { ADMIT_REQUEST, RENEW_PLACES, SETTLE_REQUEST } from './admit-request.lua.js';
+import { ADMIT_REQUEST, RENEW_PLACES, SETTLE_REQUESTS } from './admit-request.lua.js';
+import { Ends, type Ended } from './ends.js';
 import type { LimitScope } from './limit-scopes.js';
 import { decisionOn, type Place, type RateDecision, type RateLimiter, type ScopeLeft } from './limiter.js';
 import { LocalLimits } from './local-limits.js';
 import { defineScript, type Script } from './redis-script.js';
+import { SLICE_MS, Slices, type Rest } from './slices.js';
 
 const WINDOW_MS = 60_000;
 const TIMEOUT_MS = 100;
@@ -32,20 +35,35 @@ const BREAKER = {
   enableSnapshots: false,
 };
 
+/** Ends of what is far from its limits are told to Redis so often, and slices that are over given back. */
+const TELL_MS = 50;
+/** A shutdown waits this long for Redis to hear what ended. */
+const LAST_WORD_MS = 500;
+
 /** `counts` are four of each scope. */
-type Answer = [of: number, by: 0 | 1 | 2 | 3, known: 0 | 1, part: number, ...counts: number[]];
+type Answer = [
+  of: number,
+  by: 0 | 1 | 2 | 3,
+  known: 0 | 1,
+  part: number,
+  ahead: number,
+  aheadPart: number,
+  ...counts: number[],
+];
 /** What Redis is asked for one request, and what it says, be it too late. */
 interface Question {
   readonly scopes: readonly LimitScope[];
   readonly requestId: string;
   readonly tokens: number;
+  /** Requests to be held here, beside this one. */
+  readonly ahead: number;
   answer?: Promise<Answer>;
 }
 const REFUSED_BY = [undefined, 'requests', 'tokens', 'concurrency'] as const;
 
 const decisions = new Counter({
   name: 'sluice_gateway_rate_decisions_total',
-  help: 'Requests by what the rate limiter said, whose limit refused, and whether Redis or this gateway alone decided',
+  help: 'Requests by what the rate limiter said, whose limit refused, and whether Redis decided, a slice that it gave, or this gateway alone',
   labelNames: ['result', 'of', 'by'],
 });
 const degradedGauge = new Gauge({
@@ -76,10 +94,13 @@ export interface RedisLimiterOptions {
 export class RedisLimiter implements RateLimiter, OnModuleInit, OnApplicationShutdown {
   private readonly redis: Redis;
   private readonly admitRequest: Script<Answer>;
-  private readonly settleRequest: Script<null>;
+  private readonly settleRequests: Script<null>;
   private readonly renewPlaces: Script<null>;
   private readonly breaker: CircuitBreaker<[Question], Answer>;
   private readonly local: LocalLimits;
+  private readonly slices = new Slices();
+  private readonly ends = new Ends();
+  private telling: NodeJS.Timeout | undefined;
   /** Places in flight of this gateway, to be renewed. */
   private readonly held = new Map<string, Place>();
   private readonly leaseMs: number;
@@ -112,7 +133,7 @@ export class RedisLimiter implements RateLimiter, OnModuleInit, OnApplicationShu
       reconnectOnError: (error) => error.message.startsWith('READONLY'),
     });
     this.admitRequest = defineScript(this.redis, 'admitRequest', ADMIT_REQUEST, [3, 6, 9]);
-    this.settleRequest = defineScript(this.redis, 'settleRequest', SETTLE_REQUEST, [3, 6, 9]);
+    this.settleRequests = defineScript(this.redis, 'settleRequests', SETTLE_REQUESTS, [3, 6, 9]);
     this.renewPlaces = defineScript(this.redis, 'renewPlaces', RENEW_PLACES, [1, 2, 3]);
     // The state is told by what decides; an error without a listener would be printed.
     this.redis.on('error', () => undefined);
@@ -130,18 +151,24 @@ export class RedisLimiter implements RateLimiter, OnModuleInit, OnApplicationShu
     await this.redis.connect().catch(() => undefined);
   }
 
-  onApplicationShutdown(): void {
+  async onApplicationShutdown(): Promise<void> {
     clearInterval(this.timer);
+    clearTimeout(this.telling);
+    // Else what is held would be missed until its lease, or its window, is over.
+    for (const rest of this.slices.over(Number.POSITIVE_INFINITY)) this.giveBack(rest);
+    const last = Promise.all(this.ends.takeAll().map((ended) => this.tell(ended)));
+    await Promise.race([last, sleep(LAST_WORD_MS, undefined, { ref: false })]);
     this.breaker.shutdown();
     this.redis.disconnect();
   }
 
   async admit(scopes: readonly LimitScope[], requestId: string, tokens: number): Promise<RateDecision> {
-    const question: Question = { scopes, requestId, tokens };
-    const decision = (await this.byRedis(question)) ?? this.alone(question);
+    const held = this.bySlice(scopes, tokens);
+    const decision = held ?? (await this.askFor(scopes, requestId, tokens));
     const { refused, place, degraded } = decision;
-    if (refused === undefined && placesOf(place).length > 0) this.held.set(requestId, place);
-    decisions.inc({ result: refused?.by ?? 'allowed', of: refused?.of ?? '', by: degraded ? 'gateway' : 'redis' });
+    if (refused === undefined && placesOf(place).length > 0) this.held.set(place.requestId, place);
+    const by = held ? 'slice' : degraded ? 'gateway' : 'redis';
+    decisions.inc({ result: refused?.by ?? 'allowed', of: refused?.of ?? '', by });
     return decision;
   }
 
@@ -151,22 +178,47 @@ export class RedisLimiter implements RateLimiter, OnModuleInit, OnApplicationShu
     this.leave(place, tokens);
   }
 
+  /** Of what Redis gave ahead, if it was enough. */
+  private bySlice(scopes: readonly LimitScope[], tokens: number): RateDecision | undefined {
+    const now = this.clock.monotonic();
+    const { taken, over } = this.slices.take(scopes, tokens, now);
+    if (over) this.giveBack(over);
+    if (!taken) return undefined;
+    this.local.note(taken.place, now);
+    return { refused: undefined, ...taken, degraded: false };
+  }
+
+  private async askFor(scopes: readonly LimitScope[], requestId: string, tokens: number): Promise<RateDecision> {
+    const askedAt = this.clock.monotonic();
+    const alone = askedAt - this.aloneAt < this.windowMs;
+    const ahead = alone ? 0 : this.slices.wanted(scopes, askedAt);
+    this.tellLater();
+    const question: Question = { scopes, requestId, tokens, ahead };
+    return (await this.byRedis(question, askedAt)) ?? this.alone(question);
+  }
+
   /** Undefined when Redis does not answer in time. */
-  private async byRedis(question: Question): Promise<RateDecision | undefined> {
+  private async byRedis(question: Question, askedAt: number): Promise<RateDecision | undefined> {
     const { scopes, requestId, tokens } = question;
     let answer: Answer;
     try {
       answer = await this.breaker.fire(question);
     } catch (error) {
+      if (question.ahead > 0) this.slices.answered(scopes, undefined);
       this.say(true, error);
       return undefined;
     }
     this.say(false);
-    const [of, refusedBy, known, part, ...counts] = answer;
+    const [of, refusedBy, known, part, ahead, aheadPart, ...counts] = answer;
     const place: Place = { requestId, scopes, tokens, part };
     const by = REFUSED_BY[refusedBy];
     const refused = by && { scope: scopes[of - 1]!, by };
     const decision = decisionOn(place, refused, (scope) => leftOf(scope, counts, 4 * scopes.indexOf(scope)), false);
+    if (question.ahead > 0) {
+      const { own } = decision;
+      const given = { id: requestId, scopes, units: ahead, tokens: ahead * tokens, part: aheadPart, own };
+      this.slices.answered(scopes, ahead > 0 ? { ...given, until: askedAt + SLICE_MS } : undefined);
+    }
     if (refused || known === 1) return decision;
     const now = this.clock.monotonic();
     if (now - this.aloneAt >= this.windowMs) {
@@ -192,15 +244,19 @@ export class RedisLimiter implements RateLimiter, OnModuleInit, OnApplicationShu
   }
 
   /** Redis has taken it after all: what was refused has taken nothing, what was admitted is set right there too. */
-  private heardLate({ refused, place }: RateDecision, [of, , known, part]: Answer): void {
+  private heardLate({ refused, place }: RateDecision, [of, , known, part, ahead, aheadPart]: Answer): void {
     if (of !== 0 || known === 1) return;
     place.part = part;
     if (refused) this.leave(place, 0, true);
+    const { requestId, scopes, tokens } = place;
+    const units = Array.from({ length: ahead }, (_, i) => `${requestId}:${i + 1}`);
+    if (ahead > 0) this.giveBack({ scopes, units, part: aheadPart, tokens: ahead * tokens });
   }
 
-  private ask({ scopes, requestId, tokens }: Question): Promise<Answer> {
+  private ask({ scopes, requestId, tokens, ahead }: Question): Promise<Answer> {
     const limits = scopes.flatMap(({ rpm, tpm, concurrency }) => [rpm ?? -1, tpm ?? -1, concurrency ?? -1]);
-    return this.admitRequest(keysOf(scopes), this.windowMs, requestId, tokens, this.leaseMs, ...limits);
+    const about = [this.windowMs, requestId, tokens, this.leaseMs, ahead, SLICE_MS];
+    return this.admitRequest(keysOf(scopes), ...about, ...limits);
   }
 
   /**
@@ -208,11 +264,34 @@ export class RedisLimiter implements RateLimiter, OnModuleInit, OnApplicationShu
    * @param never it is to count as never admitted
    */
   private leave(place: Place, fact: number, never = false): void {
-    const { requestId, scopes, tokens, part } = place;
-    const change = part === undefined ? 0 : fact - tokens;
-    const changes = scopes.map(({ tpm }) => (tpm === null ? 0 : change));
-    if (!never && placesOf(place).length === 0 && changes.every((one) => one === 0)) return;
-    this.settleRequest(keysOf(scopes), requestId, part ?? 0, never ? 1 : 0, ...changes).catch(() => undefined);
+    this.ends.add(place, fact, never);
+    if (this.slices.farOff(place.scopes)) return this.tellLater();
+    const ended = this.ends.take(place.scopes);
+    if (ended) void this.tell(ended);
+  }
+
+  private giveBack({ scopes, units, part, tokens }: Rest): void {
+    if (units.length === 0 && tokens === 0) return;
+    this.ends.unused(scopes, units, part, tokens);
+    this.tellLater();
+  }
+
+  private tellLater(): void {
+    this.telling ??= setTimeout(() => {
+      this.telling = undefined;
+      for (const rest of this.slices.over(this.clock.monotonic())) this.giveBack(rest);
+      for (const ended of this.ends.takeAll()) void this.tell(ended);
+      if (this.slices.size > 0) this.tellLater();
+    }, TELL_MS);
+  }
+
+  private async tell({ scopes, released, never, changes }: Ended): Promise<void> {
+    const counted = scopes.map(({ tpm }) => (tpm === null ? '0' : '1')).join('');
+    const ids = [...released, ...never];
+    const parts = Array.from(changes).flat();
+    await this.settleRequests(keysOf(scopes), counted, released.length, never.length, ...ids, ...parts).catch(
+      () => undefined,
+    );
   }
 
   /** There is a connection, the first or another one. */

@@ -18,8 +18,8 @@ beforeEach(async () => {
   direct.on('error', () => undefined);
   await direct.flushall();
 });
-afterEach(() => {
-  limiters.stop();
+afterEach(async () => {
+  await limiters.stop();
   direct.disconnect();
 });
 
@@ -70,7 +70,7 @@ describe('limits of an organization', () => {
     one.settle(first.place, 0);
     await eventually(async () => (await refusalOf(ask(one, of('c')))) === undefined);
     expect(await refusalOf(ask(one, of('d')))).toEqual(['organization', 'concurrency']);
-    two.onApplicationShutdown();
+    await two.onApplicationShutdown();
     await pause(450);
     expect(await refusalOf(ask(one, of('d')))).toBeUndefined();
     expect(await refusalOf(ask(one, of('e')))).toEqual(['organization', 'concurrency']);
