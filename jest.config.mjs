@@ -27,6 +27,9 @@ const shared = {
 const tier = (displayName, testMatch, extra = {}) => ({ ...shared, displayName, testMatch, ...extra });
 
 export default {
+  // When a test is given up as hung, its hooks too. How long something may take is said by the test that promises it: a busy
+  // machine takes ten times as long, and stands still for seconds.
+  testTimeout: 180_000,
   projects: [
     tier('unit', ['<rootDir>/{apps,libs,test,deploy}/**/!(*.int|*.e2e|*.chaos|tidy).spec.ts']),
     tier('integration', ['<rootDir>/{apps,libs,deploy}/**/*.int.spec.ts']),

@@ -25,7 +25,7 @@ beforeAll(async () => {
     },
   });
 }, STACK_START_MS);
-afterAll(() => stack?.stop(), 60_000);
+afterAll(() => stack?.stop());
 
 /** What the replay says in its last line. */
 interface Verdict {

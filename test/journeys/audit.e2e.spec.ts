@@ -19,7 +19,7 @@ let stack: TestStack;
 beforeAll(async () => {
   stack = await startTestStack({ workers: 1 });
 }, STACK_START_MS);
-afterAll(() => stack?.stop(), 60_000);
+afterAll(() => stack?.stop());
 
 const management = <T = never>(method: string, path: string, body?: unknown) =>
   call<{ data: T }>(stack.baseUrl, stack.demo.managementKey, method, path, body);

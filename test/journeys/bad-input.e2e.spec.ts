@@ -7,7 +7,7 @@ let stack: TestStack;
 beforeAll(async () => {
   stack = await startTestStack({ workers: 1 });
 }, STACK_START_MS);
-afterAll(() => stack?.stop(), 60_000);
+afterAll(() => stack?.stop());
 
 interface OpenAiError {
   error: { message: string; type: string; param: string | null; code: string };
@@ -234,5 +234,5 @@ describe('a worker that is down', () => {
     expect([502, 503]).toContain(down.status);
     worker!.process.resume();
     await eventually(async () => (await inference(hello())).status === 200);
-  }, 60_000);
+  });
 });

@@ -18,7 +18,7 @@ beforeAll(async () => {
   const { servicePrivateKeys, servicePublicKeys } = await keptSecrets(join(stack.dir, 'secrets.json'));
   gateway = new ServiceTokens('gateway', servicePrivateKeys.gateway, servicePublicKeys);
 }, STACK_START_MS);
-afterAll(() => stack?.stop(), 60_000);
+afterAll(() => stack?.stop());
 
 /** The variables that a file may begin with; what stands there is for people to replace. */
 const values = async (): Promise<Record<string, string>> => ({

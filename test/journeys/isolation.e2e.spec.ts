@@ -64,7 +64,7 @@ beforeAll(async () => {
     invitation: async () => (await member()).token,
   };
 }, STACK_START_MS);
-afterAll(() => stack?.stop(), 60_000);
+afterAll(() => stack?.stop());
 
 async function member(): Promise<{ id: string; token: string }> {
   const body = { email: `${word()}@example.com`, role: 'viewer' };

@@ -18,7 +18,7 @@ beforeAll(async () => {
   stack = await startTestStack();
   [model, other] = stack.models as [string, string];
 }, STACK_START_MS);
-afterAll(() => stack?.stop(), 60_000);
+afterAll(() => stack?.stop());
 
 const management = <T = Shown>(method: string, path: string, body?: unknown, headers?: Record<string, string>) =>
   call<{ data: T; error: { code: string; param?: string } }>(
@@ -91,7 +91,7 @@ describe('a key', () => {
       const used = (await management('GET', `/api/keys/${id}`)).body.data;
       return (used['usage'] as { requestCount: number }).requestCount === 3 && used['lastUsedAt'] !== null;
     });
-  }, 60_000);
+  });
 
   it('is deactivated, reactivated and deleted', async () => {
     const { id, apiKey } = await newKey();

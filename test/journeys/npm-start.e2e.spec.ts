@@ -23,7 +23,7 @@ afterAll(async () => {
   started?.child.kill('SIGKILL');
   await dropBacking(join(dir, 'backing'));
   rmSync(dir, { recursive: true, force: true });
-}, 60_000);
+});
 
 /** `npm start` as a user has it: packages are there, so it goes straight to the stack. Comes back when it says it is ready. */
 async function start(...args: string[]) {
@@ -104,7 +104,7 @@ describe('npm start', () => {
     process.kill(mine, 'SIGKILL');
     await eventually(async () => started.output.includes('metering died (SIGKILL)'));
     await eventually(async () => (await fetch(`${demo().services['metering']}/readyz`).catch(() => undefined))?.ok);
-  }, 60_000);
+  });
 
   it(
     'stops everything on SIGTERM, keeps the data, and goes on with it at the next start',
@@ -133,5 +133,5 @@ describe('npm start', () => {
     started.child.kill('SIGKILL');
     await eventually(async () => (await ours()).length === 0);
     await eventually(async () => !(await fetch(`${facts.baseUrl}/livez`).catch(() => undefined)));
-  }, 60_000);
+  });
 });

@@ -21,7 +21,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await metering?.end();
   await stack?.stop();
-}, 60_000);
+});
 
 interface Recorded {
   endpoint: string;

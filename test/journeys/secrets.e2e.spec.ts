@@ -25,7 +25,7 @@ beforeAll(async () => {
     ...files(stack),
   ];
 }, STACK_START_MS + 60_000);
-afterAll(() => stack?.stop(), 60_000);
+afterAll(() => stack?.stop());
 
 const everybodySays = (level: string) =>
   Object.fromEntries(['auth', 'gateway', 'billing', 'metering', 'router'].map((name) => [name, { LOG_LEVEL: level }]));

@@ -7,7 +7,7 @@ beforeAll(async () => {
   // Slow enough for a stream to be in flight when it happens.
   stack = await startTestStack({ workers: 1, workerEnv: { DECODE_MS: '50' } });
 }, STACK_START_MS);
-afterAll(() => stack?.stop(), 60_000);
+afterAll(() => stack?.stop());
 
 interface Answer {
   data: { id: string; apiKey: string; token: string; inForce: unknown; owner: { invitation: { token: string } } };
@@ -62,7 +62,7 @@ describe('a suspended organization', () => {
       const { body } = await call<{ data: { status: string }[] }>(stack.baseUrl, own, 'GET', '/api/keys');
       return body.data.length > 0 && body.data.every(({ status }) => status === 'active');
     });
-  }, 60_000);
+  });
 });
 
 describe('an operator credential', () => {

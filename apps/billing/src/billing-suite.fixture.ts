@@ -92,7 +92,7 @@ export function billingSuite() {
     await messaging?.close();
     await database?.close();
     if (folder) await rm(folder, { recursive: true });
-  }, 60_000);
+  });
 
   const call = async <Data>(method: string, path: string, { as, body, key }: Call = {}) => {
     const response = await fetch(`${await app.getUrl()}${path}`, {

@@ -7,7 +7,6 @@ import { systemId } from '@sluice/primitives/id';
 import { billingSuite, manager, PRICES, until } from './billing-suite.fixture.js';
 import { ChargesStore } from './charges/charges.store.js';
 
-jest.setTimeout(60_000);
 const billing = billingSuite();
 const { call, internal, organization, prices, status } = billing;
 

@@ -19,8 +19,6 @@ import { consume, MeteringModule } from './metering.module.js';
 import { UsageStore } from './usage/usage.store.js';
 
 const backing = withBacking(['postgres', 'nats'], { own: true });
-jest.setTimeout(60_000);
-
 const ORGANIZATION = 'org-1';
 const actor: Actor = {
   kind: 'management',
@@ -82,7 +80,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await app?.close();
   await messaging?.close();
-}, 60_000);
+});
 
 const get = async (path: string, who: Actor | undefined = actor) => {
   const response = await fetch(`${await app.getUrl()}${path}`, {
@@ -229,7 +227,7 @@ describe('metering, from the stream to the query', () => {
     }
     await until('settled', async () => (await settled(batch).catch(() => 0)) === 1);
     expect(await usageOf('key-e')).toEqual([expect.objectContaining({ requestCount: 1 })]);
-  }, 60_000);
+  });
 
   it('tells what a key has used in all, a moment later, with every batch that came', async () => {
     const told: unknown[] = [];

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { MikroORM, type EntityManager } from '@mikro-orm/postgresql';
 import { InvalidEvent, WrongVersion } from '@sluice/event-sourcing';
 import { withBacking } from '@sluice/testing';
@@ -16,7 +16,6 @@ import {
 } from './index.js';
 import { tablesOf } from './tables.js';
 
-jest.setTimeout(30_000);
 const backing = withBacking(['postgres']);
 const metadata = { actor: 'test', correlationId: 'c1' };
 let orm: MikroORM;

@@ -13,7 +13,7 @@ beforeAll(async () => {
   const options = { ...ormOptions(url, [], INTAKE_MIGRATIONS, 'test'), discovery: { warnWhenNoEntities: false } };
   await migrate(options);
   orm = await MikroORM.init(options);
-}, 60_000);
+});
 afterAll(() => orm?.close(true));
 
 describe('settled ranges', () => {

@@ -1,12 +1,11 @@
 import { MikroORM } from '@mikro-orm/postgresql';
 import { Migration } from '@mikro-orm/migrations';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { withBacking } from '@sluice/testing';
 import { sql } from 'kysely';
 import { changed, LatestRelay, migrate, ormOptions, unnest, type LatestRelayOptions, type LatestRow } from './index.js';
 import { tablesOf } from './tables.js';
 
-jest.setTimeout(30_000);
 const backing = withBacking(['postgres']);
 
 class Create extends Migration {
@@ -39,7 +38,7 @@ beforeAll(async () => {
   };
   await migrate(options);
   orm = await MikroORM.init(options);
-}, 60_000);
+});
 afterAll(() => orm?.close(true));
 beforeEach(async () => {
   heard = [];

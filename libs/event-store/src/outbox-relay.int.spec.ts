@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { MikroORM } from '@mikro-orm/postgresql';
 import { withBacking } from '@sluice/testing';
 import { sql } from 'kysely';
@@ -18,7 +18,6 @@ import {
 import { tablesOf } from './tables.js';
 
 // Of its own: PostgreSQL is restarted in here.
-jest.setTimeout(30_000);
 const backing = withBacking(['postgres'], { own: true });
 const metadata = { actor: 'test', correlationId: 'c1' };
 let orm: MikroORM;

@@ -1,6 +1,6 @@
 // `<string>` picks the overload whose handlers have a typed context.
 /* oxlint-disable typescript/no-unnecessary-type-arguments */
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { jetstreamManager, type JetStreamManager } from '@nats-io/jetstream';
 import { connect as connectNats, type NatsConnection } from '@nats-io/transport-node';
 import { Catch, Controller, type ExceptionFilter, type INestApplication, type LoggerService } from '@nestjs/common';
@@ -24,7 +24,6 @@ import { parseServerAddress } from './server-address.js';
 import { until } from './until.fixture.js';
 
 // Of its own: the server is stopped and streams are removed in here.
-jest.setTimeout(30_000);
 const backing = withBacking(['nats'], { own: true });
 
 type Handler = (data: unknown, context: JetStreamContext) => unknown;

@@ -1,10 +1,9 @@
-import { afterEach, describe, expect, it, jest } from '@jest/globals';
+import { afterEach, describe, expect, it } from '@jest/globals';
 import { withBacking } from '@sluice/testing';
 import { connect, NotConnected, type Messaging, type MessagingStatus } from './index.js';
 import { until } from './until.fixture.js';
 
 // Of its own: the server is stopped and killed in here.
-jest.setTimeout(30_000);
 const backing = withBacking(['nats'], { own: true });
 const open: Messaging[] = [];
 const stream = { name: 'MESSAGES', subjects: ['m.>'], maxAge: 60_000, maxBytes: 1024 ** 2, discard: 'old' as const };

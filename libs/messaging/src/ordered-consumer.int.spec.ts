@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { jetstreamManager, type JetStreamManager } from '@nats-io/jetstream';
 import { connect as connectNats, type NatsConnection } from '@nats-io/transport-node';
 import { KEYFEED, STREAMS, type StreamDefinition } from '@sluice/contracts/subjects';
@@ -15,7 +15,6 @@ import { parseServerAddress } from './server-address.js';
 import { until } from './until.fixture.js';
 
 // Of its own: the server is killed and streams are removed in here.
-jest.setTimeout(30_000);
 const backing = withBacking(['nats'], { own: true });
 const FEED: StreamDefinition = {
   name: 'FEED',

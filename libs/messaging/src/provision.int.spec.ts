@@ -1,10 +1,9 @@
-import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { KEYFEED, STREAMS, type StreamDefinition } from '@sluice/contracts/subjects';
 import { withBacking } from '@sluice/testing';
 import { connect, StreamMismatch, type Messaging } from './index.js';
 
 // Of its own: it makes and changes the streams of the contracts.
-jest.setTimeout(30_000);
 const backing = withBacking(['nats'], { own: true });
 let messaging: Messaging;
 

@@ -19,7 +19,7 @@ beforeAll(async () => {
   for (const organization of ['o1', 'o2', 'o1']) await database.make(someone(organization));
   folder = await mkdtemp(join(tmpdir(), 'audit-'));
   file = join(folder, 'not', 'there', 'yet', 'heads.jsonl');
-}, 60_000);
+});
 afterAll(async () => {
   await database?.orm.close(true);
   if (folder) await rm(folder, { recursive: true });

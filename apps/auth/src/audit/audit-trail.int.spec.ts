@@ -10,7 +10,7 @@ const backing = withBacking(['postgres']);
 let database: Awaited<ReturnType<typeof auditDatabase>>;
 beforeAll(async () => {
   database = await auditDatabase((await backing.database('audit')).url);
-}, 60_000);
+});
 afterAll(async () => database?.orm.close(true));
 
 const entriesOf = async (organizationId: string) =>

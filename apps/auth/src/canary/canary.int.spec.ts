@@ -37,7 +37,7 @@ beforeAll(async () => {
   orm = await MikroORM.init(options);
   const { privateKeys, publicKeys } = await serviceKeys('auth', 'gateway');
   tokens = new ServiceTokens('auth', privateKeys.auth, publicKeys);
-}, 60_000);
+});
 beforeEach(() => {
   register.clear();
   brokerUp = true;
@@ -115,7 +115,7 @@ describe('the canary', () => {
     expect(round?.acceptedAfterReturn).toBeGreaterThan(0);
     expect(await metric('auth_canary_accepted_after_return_total')).toBe(round!.acceptedAfterReturn);
     expect(await metric('auth_canary_last_success_timestamp_seconds')).toBe(0);
-  }, 20_000);
+  });
 
   it('is not held up by a gateway that hangs, and measures the others', async () => {
     await gateways.start(orm.em, { key: truth });
@@ -124,14 +124,14 @@ describe('the canary', () => {
     expect(await metric('auth_canary_time_to_force_seconds_count', 'how="waited"')).toBe(1);
     expect(await metric('auth_canary_time_to_force_seconds_sum', 'how="waited"')).toBeLessThan(WAIT_S);
     expect(await metric('auth_canary_unseen_total')).toBe(1);
-  }, 20_000);
+  });
 
   it('calls nothing an accept that was not promised to be refused', async () => {
     await gateways.start(orm.em, { pushed: never, key: async () => 200 });
     brokerUp = false;
     expect(await newCanary().round()).toEqual({ how: 'pending', acceptedAfterReturn: 0 });
     expect(await metric('auth_canary_accepted_after_return_total')).toBe(0);
-  }, 20_000);
+  });
 
   it('goes on without gateways, and says that it saw nothing', async () => {
     expect(await newCanary().round()).toEqual({ how: 'idle', acceptedAfterReturn: 0 });
@@ -196,5 +196,5 @@ describe('the canary', () => {
     await canary.onApplicationShutdown();
     expect(performance.now() - from).toBeLessThan(1_000);
     expect(await metric('auth_canary_time_to_force_seconds_count', 'how="confirmed"')).toBeGreaterThanOrEqual(2);
-  }, 20_000);
+  });
 });

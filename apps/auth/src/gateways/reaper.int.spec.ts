@@ -31,7 +31,7 @@ beforeAll(async () => {
   membership = new GatewayMembership(orm.em);
   messaging = connect({ url: backing().nats.url, name: 'test' });
   await messaging.provision(STREAMS.filter(({ name }) => name === KEYFEED));
-}, 60_000);
+});
 beforeEach(() => {
   register.clear();
   reaper = new GatewayReaper(orm.em, messaging, systemClock, TIMES);
@@ -206,7 +206,7 @@ describe('a revoke', () => {
     expect(await revoke()).toMatchObject({ inForce: { confirmed: 0, of: 0 } });
     await relay.stop();
     await inForce.onApplicationShutdown();
-  }, 20_000);
+  });
 });
 
 describe('membership', () => {

@@ -44,7 +44,7 @@ beforeAll(async () => {
   const { privateKeys, publicKeys } = await serviceKeys('auth', 'gateway');
   inForce = new InForceService(orm.em, relay, new ServiceTokens('auth', privateKeys.auth, publicKeys), systemClock);
   keys = new KeysService(orm.em, relay, inForce, rich, systemClock);
-}, 60_000);
+});
 afterEach(async () => {
   stored.length = 0;
   gateways.stop();

@@ -1,5 +1,5 @@
 import { EntityManager } from '@mikro-orm/postgresql';
-import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { KeySpent } from '@sluice/contracts/billing';
 import type { KeyMetered } from '@sluice/contracts/metering';
@@ -16,8 +16,6 @@ import { recordMetered, recordSpent, usageOf } from './key-usage.store.js';
 
 // Of its own: PostgreSQL is stopped in here, and a service elsewhere under the same durable name would take half of the messages.
 const backing = withBacking(['postgres', 'nats'], { own: true });
-jest.setTimeout(60_000);
-
 let app: NestFastifyApplication;
 let messaging: Messaging;
 

@@ -8,7 +8,7 @@ const backing = withBacking(['postgres']);
 let app: Awaited<ReturnType<typeof keysApp>>;
 beforeAll(async () => {
   app = await keysApp((await backing.database('keys')).url);
-}, 60_000);
+});
 afterAll(() => app?.close());
 
 describe('the end of a key by its date', () => {

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import type { Actor } from '@sluice/contracts/actor';
 import { invalidationSchema, type Invalidation } from '@sluice/contracts/auth';
 import type { CloudEvent } from '@sluice/contracts/envelope';
@@ -14,8 +14,6 @@ import type { IssuedSecret } from './keys.service.js';
 import { anActor, keysSuite } from './keys-suite.fixture.js';
 
 const backing = withBacking(['postgres', 'nats'], { own: true });
-jest.setTimeout(60_000);
-
 const DAY_MS = 24 * 60 * 60 * 1000;
 const ORGANIZATION = 'o1';
 const actor = anActor();

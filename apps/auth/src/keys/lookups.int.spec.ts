@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { Credential } from '@sluice/contracts/auth';
 import { systemId } from '@sluice/primitives/id';
 import { withBacking } from '@sluice/testing';
@@ -9,8 +9,6 @@ import { LookupsController } from './lookups.controller.js';
 import { anActor, keysSuite } from './keys-suite.fixture.js';
 
 const backing = withBacking(['postgres', 'nats'], { own: true });
-jest.setTimeout(60_000);
-
 const HOUR_MS = 60 * 60 * 1000;
 const operator = anActor({ kind: 'operator', organizationId: null });
 const actor = anActor();

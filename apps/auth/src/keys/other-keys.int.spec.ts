@@ -15,7 +15,7 @@ let organization: string;
 let actor: Actor;
 beforeAll(async () => {
   app = await keysApp((await backing.database('keys')).url);
-}, 60_000);
+});
 beforeEach(async () => {
   organization = await app.organization();
   actor = actorOf(organization);
@@ -169,7 +169,7 @@ describe('POST /api/keys/revoke', () => {
       remaining = data['remaining'] as number;
     }
     expect(revoked).toBe(510);
-  }, 120_000);
+  });
 
   it('202 as long as an earlier one is pending: a repetition finds nothing to end, and does not say that it is in force', async () => {
     const { id } = await newKey({ tags: ['t'] });
@@ -264,7 +264,7 @@ describe('POST /api/keys/report-leak', () => {
       'rate_limit_exceeded',
       expect.stringMatching(/^\d+$/),
     ]);
-  }, 30_000);
+  });
 });
 
 describe('/v1/api-keys', () => {

@@ -9,7 +9,7 @@ let organization: string;
 let actor: Actor;
 beforeAll(async () => {
   app = await keysApp((await backing.database('keys')).url);
-}, 60_000);
+});
 beforeEach(async () => {
   organization = await app.organization();
   actor = actorOf(organization);

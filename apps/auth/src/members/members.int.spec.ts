@@ -14,7 +14,7 @@ let app: Awaited<ReturnType<typeof authApp>>;
 beforeAll(async () => {
   app = await authApp((await backing.database('members')).url);
   await gateways.start(app.orm.em);
-}, 60_000);
+});
 afterAll(async () => {
   gateways.stop();
   await app?.close();
@@ -139,7 +139,7 @@ describe('the last owner', () => {
       expect(outcomes.map(({ status }) => status).toSorted((a, b) => a - b)).toEqual([200, round < 3 ? 403 : 409]);
       expect((await members(manager(id))).filter(({ role }) => role === 'owner')).toHaveLength(1);
     }
-  }, 60_000);
+  });
 });
 
 describe('PUT /api/members/:id', () => {

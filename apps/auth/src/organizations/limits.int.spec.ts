@@ -1,13 +1,11 @@
 import { createHash } from 'node:crypto';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { withBacking } from '@sluice/testing';
 import { MadeUpGateways } from '../gateways/gateways.fixture.js';
 import { actorOf, keysApp } from '../keys/keys-app.fixture.js';
 import { LookupsController } from '../keys/lookups.controller.js';
 
 const backing = withBacking(['postgres']);
-jest.setTimeout(60_000);
-
 let app: Awaited<ReturnType<typeof keysApp>>;
 let gateways: MadeUpGateways;
 let boot: string;

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { keyReactivatedV1, keyRevokedV1 } from '@sluice/contracts/auth';
 import { systemClock } from '@sluice/primitives/clock';
 import type { ServiceClient } from '@sluice/service-kit';
@@ -9,8 +9,6 @@ import { SuspensionWorkRow } from './organization.entity.js';
 import { SuspensionWorker } from './suspension.service.js';
 
 const backing = withBacking(['postgres']);
-jest.setTimeout(60_000);
-
 let app: Awaited<ReturnType<typeof authApp>>;
 let keys: KeysService;
 beforeAll(async () => {

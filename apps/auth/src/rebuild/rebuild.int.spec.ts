@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { ServiceClient } from '@sluice/service-kit';
 import { systemClock } from '@sluice/primitives/clock';
 import { withBacking } from '@sluice/testing';
@@ -9,8 +9,6 @@ import { READ_MODELS, REPLAYED } from './read-models.js';
 import { compareRebuilt, stateAt } from './rebuild.store.js';
 
 const backing = withBacking(['postgres']);
-jest.setTimeout(60_000);
-
 let app: Awaited<ReturnType<typeof authApp>>;
 let keys: KeysService;
 let organizationId: string;

@@ -17,7 +17,7 @@ beforeAll(async () => {
   provider = await startProvider();
   app = await authApp((await backing.database('oidc')).url, { oidc: provider.settings });
   await gateways.start(app.orm.em);
-}, 60_000);
+});
 afterAll(async () => {
   provider?.stop();
   gateways.stop();
@@ -74,7 +74,7 @@ describe('POST /api/auth/oidc/start', () => {
     } finally {
       await without.close();
     }
-  }, 30_000);
+  });
 
   it('503 while the provider does not answer', async () => {
     const other = await startProvider();
@@ -86,7 +86,7 @@ describe('POST /api/auth/oidc/start', () => {
     } finally {
       await away.close();
     }
-  }, 30_000);
+  });
 });
 
 describe('POST /api/auth/oidc/finish', () => {
@@ -150,7 +150,7 @@ describe('POST /api/auth/oidc/finish', () => {
     expect(code(await app.call('POST', '/api/auth/accept', { body }))).toEqual([409, 'conflict']);
     expect(code(await signIn(victim))).toEqual([400, 'invalid_request']);
     expect((await signIn(victim, other)).body.data.member.organizationId).toBe(other);
-  }, 20_000);
+  });
 
   it('is good once, and for the browser that started only', async () => {
     const id = await app.organization();
@@ -214,5 +214,5 @@ describe('POST /api/auth/oidc/finish', () => {
       await asking.close();
       other.stop();
     }
-  }, 30_000);
+  });
 });

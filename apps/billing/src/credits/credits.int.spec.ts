@@ -1,9 +1,8 @@
-import { describe, expect, it, jest } from '@jest/globals';
+import { describe, expect, it } from '@jest/globals';
 import { creditGrantedV1 } from '@sluice/contracts/billing';
 import { systemId } from '@sluice/primitives/id';
 import { billingSuite, manager, until } from '../billing-suite.fixture.js';
 
-jest.setTimeout(60_000);
 const { grant, organization, published, status } = billingSuite();
 
 describe('POST /api/operator/credits', () => {

@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { keySpentSchema, type KeySpent } from '@sluice/contracts/billing';
 import type { UsageRecord } from '@sluice/contracts/gateway';
 import { KEYS_SPENT, KEYUSE } from '@sluice/contracts/subjects';
@@ -16,8 +16,6 @@ import { PricesStore } from '../prices/prices.store.js';
 import { keySpendRelay } from './key-spend.relay.js';
 
 const backing = withBacking(['postgres', 'nats'], { own: true });
-jest.setTimeout(60_000);
-
 let database: BillingDatabase;
 let store: ChargesStore;
 let version: string;
@@ -34,7 +32,7 @@ beforeAll(async () => {
     start: 'all',
     onMessage: ({ data }) => void heard.push(keySpentSchema.parse(JSON.parse(new TextDecoder().decode(data)))),
   });
-}, 60_000);
+});
 afterAll(() => messaging?.close());
 beforeEach(async () => {
   heard = [];

@@ -14,7 +14,7 @@ beforeAll(async () => {
   const fresh = await backing.database('billing_ledger');
   superuserUrl = fresh.url;
   database = await billingDatabaseOf(fresh);
-}, 60_000);
+});
 afterAll(() => database?.close());
 
 const transaction = (change: Partial<LedgerTransaction> = {}): LedgerTransaction => ({

@@ -1,11 +1,10 @@
 import { writeFile } from 'node:fs/promises';
-import { describe, expect, it, jest } from '@jest/globals';
+import { describe, expect, it } from '@jest/globals';
 import { priceSetV1, type Price } from '@sluice/contracts/billing';
 import { systemId } from '@sluice/primitives/id';
 import { billingSuite, manager, operator, PRICES, until } from '../billing-suite.fixture.js';
 import { PriceFileService } from './price-file.service.js';
 
-jest.setTimeout(60_000);
 const billing = billingSuite();
 const { call, prices, priceFile, published } = billing;
 

@@ -52,12 +52,13 @@ describe('a response', () => {
   });
 
   it('that breaks off ends with an error event of its dialect, with the next number', async () => {
+    let breakOff = () => {};
     world.answer = (_request, response) => {
       sse(response);
       response.write(piece(0) + piece(1));
-      setTimeout(() => response.destroy(), 100);
+      breakOff = () => response.destroy();
     };
-    const text = await read(await post(true, undefined, PATH));
+    const text = await read(await post(true, undefined, PATH), (seen) => seen.endsWith(piece(1)) && breakOff());
     const last = text.trimEnd().split('\n\n').at(-1)!;
     expect(last).toMatch(/^event: error\ndata: /);
     expect(JSON.parse(last.split('data: ')[1]!)).toMatchObject({

@@ -5,19 +5,21 @@ import { event, post, read, relayWorld, sse, USAGE } from './relay.fixture.js';
 const world = relayWorld();
 
 describe('the relay of a dialect that workers do not speak', () => {
-  const messages = (stream: boolean) => post(stream, AbortSignal.timeout(5_000), '/v1/messages');
+  const messages = (stream: boolean) => post(stream, undefined, '/v1/messages');
 
   it('sends the text as it comes, and message_stop only when its END is on the disk', async () => {
+    let goOn = () => {};
     world.answer = (_request, response) => {
       sse(response);
       response.write(event(`,${USAGE}`));
-      setTimeout(() => response.end(`data: {"choices":[],${USAGE}}\n\ndata: [DONE]\n\n`), 50);
+      goOn = () => response.end(`data: {"choices":[],${USAGE}}\n\ndata: [DONE]\n\n`);
     };
     let before = '';
     const response = await messages(true);
     const text = await read(response, (seen) => {
       if (seen.includes('message_stop')) expect(world.onDisk).toBe(true);
       else before = seen;
+      if (seen.includes('"text":"x"')) goOn();
     });
     expect(before).toContain('"text":"x"');
     expect(response.headers.get('request-id')).toBe(response.headers.get('x-request-id'));
@@ -45,12 +47,14 @@ describe('the relay of a dialect that workers do not speak', () => {
     ['reports an error', 'data: {"error":{"message":"prompt"}}\n\n'],
     ['sends what is no chunk', 'data: {"choices":1}\n\n'],
   ])('ends a stream that %s with an error of the dialect, and no message_stop', async (_what, more) => {
+    let goOn = () => {};
     world.answer = (_request, response) => {
       sse(response);
       response.write(event(`,${USAGE}`));
-      setTimeout(() => response.end(more), 50);
+      goOn = () => response.end(more);
     };
-    const last = eventsOf(await read(await messages(true))).at(-1);
+    const seen = await read(await messages(true), (text) => text.includes('"text":"x"') && goOn());
+    const last = eventsOf(seen).at(-1);
     expect(last).toMatchObject({ type: 'error', error: { type: 'api_error' }, request_id: expect.any(String) });
     expect(world.ends).toEqual([expect.objectContaining({ outcome: 'aborted', rank: 3, outputTokens: '3' })]);
   });

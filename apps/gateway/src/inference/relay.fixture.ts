@@ -48,6 +48,10 @@ export interface RelayWorld {
   goesOn: () => Promise<void> | undefined;
   ends: Omit<UsageRecord, 'seq'>[];
   onDisk: boolean;
+  /** When an END begins to be written, which takes DISK_MS. */
+  onEnd: () => void;
+  /** Of a request, from its beginning. */
+  deadlineMs: number;
   running: Running;
   cuts: Set<Cut>;
   results: string[];
@@ -69,6 +73,8 @@ export function relayWorld(): RelayWorld {
       goesOn: () => undefined,
       ends: [],
       onDisk: false,
+      onEnd: () => {},
+      deadlineMs: 60_000,
       cuts: new Set(),
       results: [],
     });
@@ -117,6 +123,7 @@ function relayIn(world: RelayWorld, routerUrl: string): Relay {
     count: () => {},
     end: async (record: Omit<UsageRecord, 'seq'>) => {
       world.ends.push(record);
+      world.onEnd();
       await sleep(DISK_MS);
       world.onDisk = true;
     },
@@ -141,7 +148,7 @@ async function run(relay: Relay, world: RelayWorld, request: FastifyRequest, rep
         reading: readingOf(request.url),
         translation: translated ? MESSAGES.translation : undefined,
         stream,
-        deadline: systemClock.monotonic() + 5_000,
+        deadline: systemClock.monotonic() + world.deadlineMs,
       }),
     );
   } catch (error) {
@@ -150,7 +157,7 @@ async function run(relay: Relay, world: RelayWorld, request: FastifyRequest, rep
   }
 }
 
-export const post = (stream: boolean, signal: AbortSignal = AbortSignal.timeout(5_000), path = '/') =>
+export const post = (stream: boolean, signal: AbortSignal = AbortSignal.timeout(60_000), path = '/') =>
   fetch(url + path, { method: 'POST', headers: stream ? { 'x-stream': '1' } : {}, signal });
 
 export const sse = (response: ServerResponse) => response.writeHead(200, { 'content-type': 'text/event-stream' });

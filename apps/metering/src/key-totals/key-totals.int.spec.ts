@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { MikroORM } from '@mikro-orm/postgresql';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import type { UsageRecord } from '@sluice/contracts/gateway';
 import { keyMeteredSchema, type KeyMetered } from '@sluice/contracts/metering';
 import { KEYS_METERED, KEYUSE } from '@sluice/contracts/subjects';
@@ -14,8 +14,6 @@ import { keyTotalsRelay } from './key-totals.relay.js';
 
 // Of its own: NATS is stopped in here.
 const backing = withBacking(['postgres', 'nats'], { own: true });
-jest.setTimeout(60_000);
-
 let options: ReturnType<typeof meteringDatabase>;
 let orm: MikroORM;
 let store: UsageStore;
@@ -32,7 +30,7 @@ beforeAll(async () => {
     start: 'all',
     onMessage: ({ data }) => void heard.push(keyMeteredSchema.parse(JSON.parse(new TextDecoder().decode(data)))),
   });
-}, 60_000);
+});
 afterAll(() => messaging?.close());
 beforeEach(async () => {
   heard = [];
