@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { MikroORM } from '@mikro-orm/postgresql';
-import { withBacking } from '@sluice/testing';
+import { until, withBacking } from '@sluice/testing';
 import { sql } from 'kysely';
 import { counter, counterCodec, type CounterEvent } from './counter.fixture.js';
 import {
@@ -51,13 +51,6 @@ const rows = async (): Promise<string[]> =>
   (await tablesOf(orm.em.fork()).selectFrom('outbox').select('message_id').orderBy('id').execute()).map(
     (row) => row.message_id,
   );
-const until = async (condition: () => Promise<boolean> | boolean): Promise<void> => {
-  const deadline = performance.now() + 20_000;
-  while (!(await condition())) {
-    if (performance.now() > deadline) throw new Error(`never: ${condition.toString()}`);
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-};
 
 beforeAll(async () => {
   const { url } = await backing.database('outbox');
