@@ -9,7 +9,7 @@ import { Ctx, EventPattern, Payload } from '@nestjs/microservices';
 import { FastifyAdapter } from '@nestjs/platform-fastify';
 import { Test } from '@nestjs/testing';
 import { DLQ } from '@sluice/contracts/subjects';
-import { withBacking } from '@sluice/testing';
+import { until, withBacking } from '@sluice/testing';
 import { of, throwError, type Observable } from 'rxjs';
 import {
   connect,
@@ -21,10 +21,12 @@ import {
   type Messaging,
 } from './index.js';
 import { parseServerAddress } from './server-address.js';
-import { until } from './until.fixture.js';
 
 // Of its own: the server is stopped and streams are removed in here.
 const backing = withBacking(['nats'], { own: true });
+
+/** A third of it goes by between two signs of life, so that a process may stand still for the rest. */
+const SLOW_ACK_MS = 6_000;
 
 type Handler = (data: unknown, context: JetStreamContext) => unknown;
 let behaviour: Handler;
@@ -34,7 +36,7 @@ class Consumers {
   @EventPattern<string>('evt.auth.thing.>', {
     stream: 'EVT_AUTH',
     durable: 'test-things',
-    ackWaitMs: 1_000,
+    ackWaitMs: 20_000,
     maxDeliveries: 3,
     backoffMs: { min: 20, max: 100 },
     handlerTimeoutMs: 4_000,
@@ -43,8 +45,13 @@ class Consumers {
     return behaviour(data, context);
   }
 
-  @EventPattern<string>('usage.v1.>', { stream: 'USAGE', durable: 'test-usage', concurrency: 3, ackWaitMs: 2_000 })
+  @EventPattern<string>('usage.v1.>', { stream: 'USAGE', durable: 'test-usage', concurrency: 3, ackWaitMs: 5_000 })
   usage(@Payload() data: unknown, @Ctx() context: JetStreamContext): unknown {
+    return behaviour(data, context);
+  }
+
+  @EventPattern<string>('evt.auth.slow.>', { stream: 'EVT_AUTH', durable: 'test-slow', ackWaitMs: SLOW_ACK_MS })
+  slow(@Payload() data: unknown, @Ctx() context: JetStreamContext): unknown {
     return behaviour(data, context);
   }
 
@@ -91,7 +98,7 @@ const stop = async (): Promise<void> => {
   app = undefined;
 };
 const publish = (subject: string, payload: object | string, headers: Record<string, string> = {}) =>
-  publisher.publish(subject, payload, { id: `id-${(ids += 1)}`, headers, timeoutMs: 5_000 });
+  publisher.publish(subject, payload, { id: `id-${(ids += 1)}`, headers, timeoutMs: 20_000 });
 const publishEventually = (subject: string, payload: object): Promise<void> =>
   until(async () =>
     publish(subject, payload).then(
@@ -120,7 +127,7 @@ beforeAll(async () => {
     maxReconnectAttempts: -1,
     reconnectTimeWait: 100,
   });
-  manager = await jetstreamManager(nats, { timeout: 1_000 });
+  manager = await jetstreamManager(nats, { timeout: 5_000 });
 });
 beforeEach(async () => {
   await publisher.provision();
@@ -269,10 +276,10 @@ describe('the JetStream strategy', () => {
     let calls = 0;
     behaviour = () => {
       calls += 1;
-      return new Promise((resolve) => setTimeout(resolve, 2_500));
+      return new Promise((resolve) => setTimeout(resolve, SLOW_ACK_MS + 1_500));
     };
     await start();
-    await publish('evt.auth.thing.slow', {});
+    await publish('evt.auth.slow.a', {});
     await until(() => handled.length === 1);
     expect(calls).toBe(1);
     expect(handled[0]).toMatchObject({ outcome: 'done' });
@@ -303,7 +310,7 @@ describe('the JetStream strategy', () => {
     };
     await start();
     for (let index = 0; index < 30; index += 1) await publish('usage.v1.0', {});
-    await until(() => handled.length === 30);
+    await until(() => handled.length >= 30);
     expect(most).toBe(3);
   });
 

@@ -28,9 +28,9 @@ afterAll(() => messaging?.close());
 describe('what a stream keeps', () => {
   it('is told by the number of the last message on a subject, which changes with every message', async () => {
     expect(await messaging.lastSequence(KEPT.name, subject('a'))).toBeUndefined();
-    const first = await messaging.publish(subject('a'), 'x', { id: randomUUID() });
+    const first = await messaging.publish(subject('a'), 'x', { id: randomUUID(), timeoutMs: 20_000 });
     expect(await messaging.lastSequence(KEPT.name, subject('a'))).toBe(first.sequence);
-    const second = await messaging.publish(subject('a'), 'x', { id: randomUUID() });
+    const second = await messaging.publish(subject('a'), 'x', { id: randomUUID(), timeoutMs: 20_000 });
     expect(await messaging.lastSequence(KEPT.name, subject('a'))).toBe(second.sequence);
     expect(second.sequence).toBeGreaterThan(first.sequence);
   });

@@ -1,7 +1,6 @@
 import { afterEach, describe, expect, it } from '@jest/globals';
-import { withBacking } from '@sluice/testing';
+import { until, withBacking } from '@sluice/testing';
 import { connect, NotConnected, type Messaging, type MessagingStatus } from './index.js';
-import { until } from './until.fixture.js';
 
 // Of its own: the server is stopped and killed in here.
 const backing = withBacking(['nats'], { own: true });
@@ -33,7 +32,7 @@ describe('the connection', () => {
     await until(() => statuses.includes('error'));
 
     await backing().nats.start();
-    await messaging.whenConnected(10_000);
+    await messaging.whenConnected(30_000);
     await until(() => messaging.publishCore('early.2', 'x') && received.includes('early.2'));
     expect(received).not.toContain('early.1');
   });
@@ -43,12 +42,12 @@ describe('the connection', () => {
     const messaging = connected(({ type }) => statuses.push(type));
     const received: string[] = [];
     messaging.subscribeCore('back.*', ({ subject }) => received.push(subject));
-    await messaging.whenConnected(5_000);
+    await messaging.whenConnected(30_000);
     await backing().nats.kill();
     await until(() => !messaging.connected);
     expect(messaging.publishCore('back.1', 'dropped')).toBe(false);
     await backing().nats.start();
-    await messaging.whenConnected(10_000);
+    await messaging.whenConnected(30_000);
     await until(() => messaging.publishCore('back.2', 'x') && received.length > 0);
     expect(received).not.toContain('back.1');
     expect(statuses.filter((type) => type !== 'error')).toEqual(['connected', 'disconnected', 'connected']);
@@ -69,7 +68,7 @@ describe('the connection', () => {
       received.push(subject);
       throw new Error('handler broke');
     });
-    await messaging.whenConnected(5_000);
+    await messaging.whenConnected(30_000);
     messaging.publishCore('bad.1', 'x');
     messaging.publishCore('bad.2', 'x');
     await until(() => received.length === 2);
@@ -94,23 +93,25 @@ describe('the connection', () => {
 describe('publish', () => {
   it('resolves with the acknowledgement, and names a repetition', async () => {
     const messaging = connected();
-    await messaging.whenConnected(5_000);
+    await messaging.whenConnected(30_000);
     await messaging.provision([definition]);
-    const first = await messaging.publish('m.x', { a: 1 }, { id: 'one' });
+    const first = await messaging.publish('m.x', { a: 1 }, { id: 'one', timeoutMs: 20_000 });
     expect(first).toMatchObject({ stream: 'MESSAGES', duplicate: false });
-    const again = await messaging.publish('m.x', { a: 1 }, { id: 'one' });
+    const again = await messaging.publish('m.x', { a: 1 }, { id: 'one', timeoutMs: 20_000 });
     expect(again).toEqual({ ...first, duplicate: true });
   });
 
   it('rejects when no stream takes the subject', async () => {
     const messaging = connected();
-    await messaging.whenConnected(5_000);
-    await expect(messaging.publish('nobody.listens', {}, { id: 'x' })).rejects.toThrow('jetstream is not enabled');
+    await messaging.whenConnected(30_000);
+    await expect(messaging.publish('nobody.listens', {}, { id: 'x', timeoutMs: 20_000 })).rejects.toThrow(
+      'jetstream is not enabled',
+    );
   });
 
   it('ends in time when the server is gone in the middle of it', async () => {
     const messaging = connected();
-    await messaging.whenConnected(5_000);
+    await messaging.whenConnected(30_000);
     await messaging.provision([definition]);
     const publishing = Promise.allSettled(
       Array.from({ length: 50 }, (_, index) => messaging.publish('m.y', {}, { id: `y${index}`, timeoutMs: 500 })),

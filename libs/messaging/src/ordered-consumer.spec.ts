@@ -1,8 +1,8 @@
 import { afterEach, describe, expect, it } from '@jest/globals';
 import type { ConsumerConfig } from '@nats-io/jetstream';
+import { until } from '@sluice/testing';
 import { NotConnected, type Link } from './link.js';
 import { OrderedConsumer, type FeedMessage, type FeedReset, type LossReason } from './ordered-consumer.js';
-import { until } from './until.fixture.js';
 
 type Callback = (error: Error | null, message: unknown) => void;
 

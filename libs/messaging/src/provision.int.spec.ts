@@ -9,7 +9,7 @@ let messaging: Messaging;
 
 beforeAll(async () => {
   messaging = connect({ url: backing().nats.url, name: 'test' });
-  await messaging.whenConnected(5_000);
+  await messaging.whenConnected(30_000);
 });
 afterAll(() => messaging?.close());
 
