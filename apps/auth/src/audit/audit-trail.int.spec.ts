@@ -61,10 +61,8 @@ describe('the audit trail', () => {
           for (let i = 0; i < 5; i++) await database.make(someone(organization), { em });
       });
     const rounds = Array.from({ length: 10 }, (_, i) => bulk(i % 2 === 0 ? ['o-a', 'o-b'] : ['o-b', 'o-a']));
-    const began = performance.now();
+    // A deadlock is noticed by PostgreSQL, which refuses one of them.
     await Promise.all(rounds);
-    // A deadlock is noticed by PostgreSQL after a second.
-    expect(performance.now() - began).toBeLessThan(5_000);
     for (const organization of ['o-a', 'o-b']) {
       const chain = await database.chain(organization);
       expect([chain.length, faultOf(chain)]).toEqual([50, undefined]);

@@ -5,7 +5,7 @@ import { EVIDENCE_MARGIN_MS, EVIDENCE_MS } from '@sluice/contracts/auth';
 import { migrate, OutboxRelay } from '@sluice/event-store';
 import { systemClock } from '@sluice/primitives/clock';
 import { serviceKeys, ServiceTokens } from '@sluice/service-kit';
-import { withBacking } from '@sluice/testing';
+import { until, withBacking } from '@sluice/testing';
 import { sql } from 'kysely';
 import { register } from 'prom-client';
 import { authDatabase } from '../database.js';
@@ -15,10 +15,13 @@ import { InForceService } from '../gateways/in-force.service.js';
 import { credentialOfKey } from '../keys/credential.js';
 import { KeyRow, KeySecretRow } from '../keys/key.entity.js';
 import { presentedKey } from '../keys/keys.store.js';
+import { DEFAULT_PREFIXES } from '@sluice/primitives/secret';
 import { CANARY_KEY_ID, CanaryKeyStore, NotLeading, SYSTEM_ORGANIZATION } from './canary-key.store.js';
-import { Canary } from './canary.service.js';
+import { Canary, type CanaryTimes } from './canary.service.js';
 
 const WAIT_S = (EVIDENCE_MS + EVIDENCE_MARGIN_MS) / 1000;
+/** Far beyond what a machine stands still: only who hangs is given up. */
+const PATIENT = { seenOnMs: 60_000, seenOffMs: 60_000, probeMs: 30_000 };
 const never = () => undefined;
 
 const backing = withBacking(['postgres']);
@@ -52,6 +55,7 @@ beforeEach(() => {
   });
   relay.start();
   inForce = new InForceService(orm.em, relay, tokens, systemClock);
+  inForce.times.answerMs = 60_000;
 });
 afterEach(async () => {
   await Promise.all(canaries.map((canary) => canary.onApplicationShutdown()));
@@ -64,9 +68,9 @@ afterEach(async () => {
 });
 afterAll(() => orm?.close(true));
 
-function newCanary(everySeconds = 0): Canary {
+function newCanary(everySeconds = 0, times: CanaryTimes = PATIENT): Canary {
   register.clear();
-  const canary = new Canary(orm.em, relay, inForce, systemClock, everySeconds);
+  const canary = new Canary(orm.em, relay, inForce, systemClock, everySeconds, DEFAULT_PREFIXES, times);
   canaries.push(canary);
   return canary;
 }
@@ -94,6 +98,8 @@ describe('the canary', () => {
   it('shows how long a revoke takes to be in force at each gateway, and that none accepts it after that', async () => {
     await gateways.start(orm.em, { key: truth });
     await gateways.start(orm.em, { key: truth });
+    // Only they themselves can bring it in force.
+    brokerUp = false;
     const canary = newCanary();
     expect(await canary.round()).toEqual({ how: 'confirmed', acceptedAfterReturn: 0 });
     expect(await canary.round()).toEqual({ how: 'confirmed', acceptedAfterReturn: 0 });
@@ -111,7 +117,8 @@ describe('the canary', () => {
         return seen ? 200 : 401;
       },
     });
-    const round = await newCanary().round();
+    // It never refuses.
+    const round = await newCanary(0, { ...PATIENT, seenOffMs: 3_000 }).round();
     expect(round?.acceptedAfterReturn).toBeGreaterThan(0);
     expect(await metric('auth_canary_accepted_after_return_total')).toBe(round!.acceptedAfterReturn);
     expect(await metric('auth_canary_last_success_timestamp_seconds')).toBe(0);
@@ -120,16 +127,25 @@ describe('the canary', () => {
   it('is not held up by a gateway that hangs, and measures the others', async () => {
     await gateways.start(orm.em, { key: truth });
     await gateways.start(orm.em, { pushed: never, key: async () => undefined });
-    expect(await newCanary().round()).toEqual({ how: 'waited', acceptedAfterReturn: 0 });
-    expect(await metric('auth_canary_time_to_force_seconds_count', 'how="waited"')).toBe(1);
-    expect(await metric('auth_canary_time_to_force_seconds_sum', 'how="waited"')).toBeLessThan(WAIT_S);
+    // The one that hangs costs a round its whole time.
+    const times = { ...PATIENT, seenOnMs: 5_000, probeMs: 1_000 };
+    let fastest = Infinity;
+    for (let round = 0; round < 3 && fastest >= WAIT_S; round += 1) {
+      expect(await newCanary(0, times).round()).toEqual({ how: 'waited', acceptedAfterReturn: 0 });
+      expect(await metric('auth_canary_time_to_force_seconds_count', 'how="waited"')).toBe(1);
+      fastest = Math.min(fastest, await metric('auth_canary_time_to_force_seconds_sum', 'how="waited"'));
+    }
+    // The machine may stand still meanwhile, but not each time.
+    expect(fastest).toBeLessThan(WAIT_S);
     expect(await metric('auth_canary_unseen_total')).toBe(1);
   });
 
   it('calls nothing an accept that was not promised to be refused', async () => {
     await gateways.start(orm.em, { pushed: never, key: async () => 200 });
     brokerUp = false;
-    expect(await newCanary().round()).toEqual({ how: 'pending', acceptedAfterReturn: 0 });
+    inForce.times.answerMs = 1_000;
+    const times = { ...PATIENT, seenOffMs: 3_000 };
+    expect(await newCanary(0, times).round()).toEqual({ how: 'pending', acceptedAfterReturn: 0 });
     expect(await metric('auth_canary_accepted_after_return_total')).toBe(0);
   });
 
@@ -160,6 +176,7 @@ describe('the canary', () => {
 
   it('has one leader; who takes over has a secret of its own, and the old one is worth nothing', async () => {
     await gateways.start(orm.em, { key: truth });
+    brokerUp = false;
     const [first, second] = [newCanary(), newCanary()];
     await first.round();
     expect(await second.round()).toBeUndefined();
@@ -174,7 +191,7 @@ describe('the canary', () => {
     expect(await stopped.lead(1)).toEqual({ fresh: true });
     await new Promise((resolve) => setTimeout(resolve, 20));
     await expect(stopped.turn(true)).rejects.toBeInstanceOf(NotLeading);
-    expect(await leader.lead(10_000)).toEqual({ fresh: true });
+    expect(await leader.lead(120_000)).toEqual({ fresh: true });
     await leader.replaceSecret('d'.repeat(43), 'sk_live_');
     await expect(stopped.turn(true)).rejects.toBeInstanceOf(NotLeading);
     await expect(stopped.replaceSecret('e'.repeat(43), 'sk_live_')).rejects.toBeInstanceOf(NotLeading);
@@ -186,15 +203,13 @@ describe('the canary', () => {
 
   it('goes round by itself, and ends in time when the service does', async () => {
     await gateways.start(orm.em, { key: truth });
+    brokerUp = false;
     const canary = newCanary(1);
     canary.onModuleInit();
-    for (const end = performance.now() + 10_000; performance.now() < end;) {
-      if ((await metric('auth_canary_time_to_force_seconds_count', 'how="confirmed"')) >= 2) break;
-      await new Promise((resolve) => setTimeout(resolve, 50));
-    }
+    await until(async () => (await metric('auth_canary_time_to_force_seconds_count', 'how="confirmed"')) >= 2);
     const from = performance.now();
     await canary.onApplicationShutdown();
-    expect(performance.now() - from).toBeLessThan(1_000);
-    expect(await metric('auth_canary_time_to_force_seconds_count', 'how="confirmed"')).toBeGreaterThanOrEqual(2);
+    // Far below what it waits for gateways.
+    expect(performance.now() - from).toBeLessThan(20_000);
   });
 });

@@ -16,9 +16,14 @@ import { ProbeClient } from './probe.client.js';
 
 /** Between two probes of one gateway. */
 const PAUSE_MS = 20;
-/** For a gateway to see that the key is on, and then that it is off. */
-const SEEN_ON_MS = 2_000;
-const SEEN_OFF_MS = 5_000;
+export interface CanaryTimes {
+  /** For a gateway to see that the key is on, and then that it is off. */
+  readonly seenOnMs: number;
+  readonly seenOffMs: number;
+  /** For the answer to one probe. */
+  readonly probeMs: number;
+}
+const TIMES: CanaryTimes = { seenOnMs: 2_000, seenOffMs: 5_000, probeMs: 1_000 };
 /** After the return, each gateway is asked at once and then again. */
 const AFTER_RETURN_MS = [0, 100];
 /** Longer than a round: sooner, another replica would take over a leader that works. */
@@ -36,7 +41,7 @@ export type Round = { readonly how: 'confirmed' | 'waited' | 'pending' | 'idle';
 export class Canary implements OnModuleInit, OnApplicationShutdown {
   private readonly log = loggerFor('canary');
   private readonly key: CanaryKeyStore;
-  private readonly probes = new ProbeClient();
+  private readonly probes: ProbeClient;
   private readonly stop = new AbortController();
   /** Of this leader; the database has its digest only. */
   private secret: string | undefined;
@@ -68,7 +73,9 @@ export class Canary implements OnModuleInit, OnApplicationShutdown {
     /** Seconds between two rounds; 0: no canary. */
     private readonly everySeconds: number,
     private readonly prefixes: SecretPrefixes = DEFAULT_PREFIXES,
+    private readonly times: CanaryTimes = TIMES,
   ) {
+    this.probes = new ProbeClient(times.probeMs);
     this.key = new CanaryKeyStore(em, systemId());
   }
 
@@ -136,17 +143,17 @@ export class Canary implements OnModuleInit, OnApplicationShutdown {
     return this.relay.publish(outbox);
   }
 
-  /** One that says nothing keeps nobody waiting longer than SEEN_ON_MS. */
+  /** One that says nothing keeps nobody waiting longer than `seenOnMs`. */
   private async thoseThatAccept(gateways: readonly Gateway[], secret: string): Promise<Gateway[]> {
     const accept = await Promise.all(
-      gateways.map((gateway) => this.untilItSays('accepted', gateway, secret, SEEN_ON_MS)),
+      gateways.map((gateway) => this.untilItSays('accepted', gateway, secret, this.times.seenOnMs)),
     );
     return gateways.filter((_, index) => accept[index]);
   }
 
   /** Milliseconds until this gateway refused; undefined when it did not, in time. */
   private async untilRefused(gateway: Gateway, secret: string, from: number): Promise<number | undefined> {
-    const refused = await this.untilItSays('refused', gateway, secret, SEEN_OFF_MS);
+    const refused = await this.untilItSays('refused', gateway, secret, this.times.seenOffMs);
     return refused ? this.clock.monotonic() - from : undefined;
   }
 

@@ -5,6 +5,9 @@ import type { Invalidation } from '@sluice/contracts/auth';
 import { systemId } from '@sluice/primitives/id';
 import { GatewayMembership } from './membership.service.js';
 
+/** For an InForceService whose gateways are to confirm: however long a machine stands still, nothing else ends the wait. */
+export const PATIENT = { evidenceMs: 60_000, answerMs: 60_000 };
+
 /** What a made-up gateway does. */
 export interface Behaviour {
   /** The boot id that it answers a push with, or the status of its refusal; undefined: it never answers. */

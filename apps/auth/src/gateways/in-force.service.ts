@@ -54,6 +54,8 @@ type Confirmed = Omit<InForce, 'ms'>;
 @Injectable()
 export class InForceService implements OnApplicationShutdown {
   private readonly log = loggerFor('in-force');
+  /** Milliseconds from the PubAck until nobody has evidence left, and from a revoke's start until "pending" is answered. */
+  readonly times = { evidenceMs: WAIT_MS, answerMs: ANSWER_MS };
   private readonly gateways: TombstoneClient;
   private readonly pending: PendingStore;
   private readonly duration = new Histogram({
@@ -78,7 +80,7 @@ export class InForceService implements OnApplicationShutdown {
   }
 
   /**
-   * Comes back when it is in force, or with "pending" after ANSWER_MS: then PendingWorker goes on, also after a restart.
+   * Comes back when it is in force, or with "pending" after `times.answerMs`: then PendingWorker goes on, also after a restart.
    * A process that dies before has answered nothing, so nothing was promised.
    * @param invalidations what each gateway has to confirm; committed before this is called
    * @param sent the invalidations in the outbox, and whether the broker acknowledged them at once
@@ -87,7 +89,7 @@ export class InForceService implements OnApplicationShutdown {
   async reach(invalidations: readonly Invalidation[], sent: Sent, startedAt: number): Promise<Reached> {
     const rows = sent.outbox.filter(({ subject }) => subject.startsWith('keyfeed.')).map(({ row }) => row);
     const announced = { rows, published: sent.published };
-    const confirmed = await this.attempt(invalidations, announced, startedAt + ANSWER_MS);
+    const confirmed = await this.attempt(invalidations, announced, startedAt + this.times.answerMs);
     const ms = Math.round(this.clock.monotonic() - startedAt);
     if (!confirmed) {
       await this.pending.remember(invalidations, sent.outbox);
@@ -160,7 +162,7 @@ export class InForceService implements OnApplicationShutdown {
       acknowledged = await this.isGone(rows).catch(() => false);
       if (!acknowledged) await sleep(ACK_POLL_MS, undefined, { signal }).catch(() => {});
     }
-    await sleep(WAIT_MS, undefined, { signal }).catch(() => {});
+    await sleep(this.times.evidenceMs, undefined, { signal }).catch(() => {});
     return !signal.aborted;
   }
 

@@ -11,7 +11,7 @@ import { creditKeySchema } from '../keys/key-requests.js';
 import { KeyRow, KeySecretRow, type Key } from '../keys/key.entity.js';
 import { KeysService } from '../keys/keys.service.js';
 import { GatewayRow } from './gateway.entity.js';
-import { MadeUpGateways } from './gateways.fixture.js';
+import { MadeUpGateways, PATIENT } from './gateways.fixture.js';
 import { InForceService } from './in-force.service.js';
 
 const ORGANIZATION = 'o1';
@@ -43,6 +43,7 @@ beforeAll(async () => {
   relay = new OutboxRelay({ em: orm.em, publish: async (message) => void stored.push(message) });
   const { privateKeys, publicKeys } = await serviceKeys('auth', 'gateway');
   inForce = new InForceService(orm.em, relay, new ServiceTokens('auth', privateKeys.auth, publicKeys), systemClock);
+  Object.assign(inForce.times, PATIENT);
   keys = new KeysService(orm.em, relay, inForce, rich, systemClock);
 });
 afterEach(async () => {

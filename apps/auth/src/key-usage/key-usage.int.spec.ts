@@ -23,7 +23,7 @@ beforeAll(async () => {
   const { url } = await backing.database('auth');
   await migrate(authDatabase(url));
   messaging = connect({ url: backing().nats.url, name: 'test' });
-  await messaging.whenConnected(10_000);
+  await messaging.whenConnected(30_000);
   await messaging.provision();
   const { privateKeys, publicKeys } = await serviceKeys('auth');
   const config = authConfig({
@@ -67,14 +67,15 @@ const spent = (change: Partial<KeySpent> = {}): KeySpent => ({
 const tell = (said: KeyMetered | KeySpent) =>
   messaging.publish('spent' in said ? keySpentSubject(said.keyId) : keyMeteredSubject(said.keyId), said, {
     id: systemId(),
+    timeoutMs: 20_000,
   });
 const em = () => app.get(EntityManager).fork();
 const known = async (keyId: string) => (await usageOf(em(), [keyId])).get(keyId);
 const until = async (what: string, check: () => Promise<boolean>) => {
-  for (const end = Date.now() + 20_000; Date.now() < end; await new Promise((tick) => setTimeout(tick, 20))) {
+  for (const end = Date.now() + 60_000; Date.now() < end; await new Promise((tick) => setTimeout(tick, 20))) {
     if (await check().catch(() => false)) return;
   }
-  throw new Error(`not seen in 20 s: ${what}`);
+  throw new Error(`not seen in 60 s: ${what}`);
 };
 
 describe('what auth knows of the use of keys, without asking', () => {
@@ -138,7 +139,7 @@ describe('what auth knows of the use of keys, without asking', () => {
     const letters = messaging.orderedConsumer(DLQ, {
       filter: 'dlq.KEYUSE.>',
       start: 'all',
-      onMessage: (message) => void dead.push(message),
+      onMessage: (message) => void (message.redelivered || dead.push(message)),
     });
     await tell({ ...metered(), requestCount: '-1' });
     await tell({ ...spent(), spent: '1.5' });

@@ -12,6 +12,7 @@ import {
   type ServiceClient,
 } from '@sluice/service-kit';
 import { authDatabase } from '../database.js';
+import { PATIENT } from '../gateways/gateways.fixture.js';
 import { InForceService } from '../gateways/in-force.service.js';
 import { OrganizationsService } from '../organizations/organizations.service.js';
 import { ProjectsController } from '../organizations/projects.controller.js';
@@ -59,6 +60,7 @@ export async function keysApp(url: string) {
   const options = authDatabase(url);
   await migrate(options);
   const orm = await MikroORM.init(options);
+  /** As the broker stores it: what comes twice is there once. */
   const published: OutboxMessage[] = [];
   const broker = { away: false };
   const relay = new OutboxRelay({
@@ -66,7 +68,7 @@ export async function keysApp(url: string) {
     sweepMs: 50,
     publish: async (message) => {
       if (broker.away) throw new Error('the broker is away');
-      published.push(message);
+      if (!published.some(({ id }) => id === message.id)) published.push(message);
     },
   });
   relay.start();
@@ -77,6 +79,7 @@ export async function keysApp(url: string) {
     new ServiceTokens('auth', privateKeys.auth, publicKeys),
     systemClock,
   );
+  Object.assign(inForce.times, PATIENT);
   /** Outside of what is tested: billing, which says what an organization has. */
   const funds = { available: '1' };
   const billing = {
@@ -144,6 +147,7 @@ export async function keysApp(url: string) {
     orm,
     published,
     broker,
+    inForce,
     funds,
     keysBy,
     organization: async (): Promise<string> => {

@@ -7,7 +7,7 @@ import { systemClock } from '@sluice/primitives/clock';
 import { serviceKeys, ServiceTokens, type ServiceCall, type ServiceClient } from '@sluice/service-kit';
 import { manualClock, type SuiteBacking } from '@sluice/testing';
 import { authDatabase } from '../database.js';
-import { MadeUpGateways } from '../gateways/gateways.fixture.js';
+import { MadeUpGateways, PATIENT } from '../gateways/gateways.fixture.js';
 import { InForceService } from '../gateways/in-force.service.js';
 import { OrganizationsService } from '../organizations/organizations.service.js';
 import { KeysService } from './keys.service.js';
@@ -34,7 +34,7 @@ export async function keysSuite(backing: SuiteBacking<'postgres' | 'nats'>) {
   await migrate(options);
   const orm = await MikroORM.init(options);
   const messaging = connect({ url: backing().nats.url, name: 'keys-test' });
-  await messaging.whenConnected(10_000);
+  await messaging.whenConnected(30_000);
   await messaging.provision();
   const relay = new OutboxRelay({
     sweepMs: 50,
@@ -46,6 +46,7 @@ export async function keysSuite(backing: SuiteBacking<'postgres' | 'nats'>) {
   const { privateKeys, publicKeys } = await serviceKeys('auth', 'gateway');
   const tokens = new ServiceTokens('auth', privateKeys.auth, publicKeys);
   const inForce = new InForceService(orm.em, relay, tokens, systemClock);
+  Object.assign(inForce.times, PATIENT);
   const answers: Billing = {};
   const billing = {
     ask: async ({ path }: ServiceCall) => {

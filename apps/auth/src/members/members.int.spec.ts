@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { Actor } from '@sluice/contracts/actor';
 import { withBacking } from '@sluice/testing';
@@ -210,7 +209,7 @@ describe('DELETE /api/members/:id', () => {
     const { token } = await app.orm.em.fork().transactional(async (tx) => {
       const started = await app.sessions.start(tx, anonymous(), member.id, 'password');
       removal = app.members.remove(manager(id), id, member.id).then(() => (removed = true));
-      await sleep(300);
+      await app.lockIsAwaited();
       expect(removed).toBe(false);
       return started;
     });

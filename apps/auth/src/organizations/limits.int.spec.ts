@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { withBacking } from '@sluice/testing';
-import { MadeUpGateways } from '../gateways/gateways.fixture.js';
+import { MadeUpGateways, PATIENT } from '../gateways/gateways.fixture.js';
 import { actorOf, keysApp } from '../keys/keys-app.fixture.js';
 import { LookupsController } from '../keys/lookups.controller.js';
 
@@ -20,6 +20,7 @@ beforeEach(async () => {
   organizationId = await app.organization();
 });
 afterEach(async () => {
+  Object.assign(app.inForce.times, PATIENT);
   await app.orm.em.fork().getConnection().execute('delete from gateways');
   gateways.stop();
 });
@@ -119,6 +120,7 @@ describe.each([
 
   it('are in force when the evidence of a gateway that does not answer has run out', async () => {
     await gateways.start(app.orm.em, { pushed: () => undefined });
+    app.inForce.times.evidenceMs = 2_500;
     const { status, body } = await put(path, { rpm: 5 });
     expect([status, body.data.inForce]).toEqual([200, { confirmed: 1, of: 2, ms: expect.any(Number) }]);
     expect((body.data.inForce as { ms: number }).ms).toBeGreaterThanOrEqual(2_500);
@@ -127,8 +129,10 @@ describe.each([
   it('are "pending" when neither that gateway nor the broker answers; the settings tell that, and its end', async () => {
     await gateways.start(app.orm.em, { pushed: () => undefined });
     app.broker.away = true;
+    Object.assign(app.inForce.times, { evidenceMs: 2_500, answerMs: 500 });
     const { status, body } = await put(path, { rpm: 5 });
     app.broker.away = false;
+    app.inForce.times.answerMs = PATIENT.answerMs;
     expect([status, body.data.inForce]).toEqual([202, 'pending']);
     const told = async () => (await call('GET', '/api/settings')).body.data.inForce;
     expect(await told()).toBe('pending');

@@ -5,8 +5,11 @@ import { migrate, OutboxRelay, type OutboxMessage } from '@sluice/event-store';
 import { systemClock, type Clock } from '@sluice/primitives/clock';
 import { systemId } from '@sluice/primitives/id';
 import { baseConfig, createApp, defineConfig, serviceKeys, ServiceTokens } from '@sluice/service-kit';
+import { until } from '@sluice/testing';
+import { sql } from 'kysely';
 import { register } from 'prom-client';
 import { authDatabase } from '../database.js';
+import { PATIENT } from '../gateways/gateways.fixture.js';
 import { InForceService } from '../gateways/in-force.service.js';
 import { MembersController } from '../members/members.controller.js';
 import { MembersService } from '../members/members.service.js';
@@ -56,11 +59,16 @@ export async function authApp(url: string, { oidc }: { oidc?: OidcSettings } = {
   const orm = await MikroORM.init(options);
   const em = orm.em;
   const stored: OutboxMessage[] = [];
-  const relay = new OutboxRelay({ em, publish: async (message) => void stored.push(message) });
+  const relay = new OutboxRelay({
+    em,
+    // What comes twice is there once, as at the broker.
+    publish: async (message) => void (stored.some(({ id }) => id === message.id) || stored.push(message)),
+  });
   let ahead = 0;
   const clock: Clock = { now: () => systemClock.now() + ahead, monotonic: () => systemClock.monotonic() };
   const { privateKeys, publicKeys } = await serviceKeys('auth', 'gateway');
   const inForce = new InForceService(em, relay, new ServiceTokens('auth', privateKeys.auth, publicKeys), systemClock);
+  Object.assign(inForce.times, PATIENT);
   const passwords = new Passwords();
   const sessions = new SessionsService(em, relay, inForce, clock, 12);
   const members = new MembersService(em, relay, sessions, clock);
@@ -157,11 +165,20 @@ export async function authApp(url: string, { oidc }: { oidc?: OidcSettings } = {
     invite,
     joined,
     login,
+    /** When a statement waits for a lock that another transaction holds. */
+    lockIsAwaited: () =>
+      until(async () => {
+        const { rows } = await sql`
+          select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
+        `.execute(em.fork().getKysely());
+        return rows.length > 0;
+      }),
     /** Lets this many milliseconds pass. */
     pass: (milliseconds: number) => void (ahead += milliseconds),
     close: async () => {
       await app.close();
       await relay.stop();
+      await inForce.onApplicationShutdown();
       await orm.close(true);
     },
   };

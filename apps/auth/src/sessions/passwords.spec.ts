@@ -18,11 +18,16 @@ describe('a password', () => {
     expect(await passwords.verify('correct horse battery', null)).toEqual({ right: false });
     const timed = async (stored: string | undefined) => {
       const from = performance.now();
-      for (let i = 0; i < 5; i++) await passwords.verify('guess guess guess', stored);
+      await passwords.verify('guess guess guess', stored);
       return performance.now() - from;
     };
     const hash = await passwords.hash('correct horse battery');
-    const [known, unknown] = [await timed(hash), await timed(undefined)];
+    // The least of many: what a busy machine does meanwhile only adds.
+    let [known, unknown] = [Infinity, Infinity];
+    for (let i = 0; i < 10; i++) {
+      known = Math.min(known, await timed(hash));
+      unknown = Math.min(unknown, await timed(undefined));
+    }
     expect(unknown).toBeGreaterThan(known / 3);
     expect(known).toBeGreaterThan(unknown / 3);
   });

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { Actor } from '@sluice/contracts/actor';
 import { withBacking } from '@sluice/testing';
 import { sql } from 'kysely';
-import { MadeUpGateways } from '../gateways/gateways.fixture.js';
+import { MadeUpGateways, PATIENT } from '../gateways/gateways.fixture.js';
 import { lockPerson } from '../members/persons.store.js';
 import { memberTables } from '../members/tables.js';
 import { anonymous, authApp, manager, operator, PASSWORD } from './auth-app.fixture.js';
@@ -243,12 +243,14 @@ describe('a session', () => {
     const { token } = await someone();
     const hanging = new MadeUpGateways();
     await hanging.start(app.orm.em, { pushed: () => undefined });
+    app.inForce.times.evidenceMs = 2_500;
     try {
       const out = await app.call('POST', '/api/auth/logout', { as: await app.as(token) });
       // The broker took it: after L + margin it is in force without that gateway.
       expect(out.body.data).toEqual({ loggedOut: true, inForce: { confirmed: 1, of: 2, ms: expect.any(Number) } });
     } finally {
       hanging.stop();
+      Object.assign(app.inForce.times, PATIENT);
       await sql`update gateways set retired_at = now() where url not in (select url from gateways order by registered_at limit 1)`.execute(
         app.orm.em.fork().getKysely(),
       );
@@ -342,7 +344,7 @@ describe('PUT /api/auth/password', () => {
       await lockPerson(tx, personId);
       // It has verified the old password, and waits for the person.
       login = app.login(known);
-      await new Promise((resolve) => setTimeout(resolve, 500));
+      await app.lockIsAwaited();
       await sql`update persons set password_hash = null where person_id = ${personId}`.execute(tx.getKysely());
     });
     expect(code(await login!)).toEqual([409, 'conflict']);
