@@ -4,6 +4,7 @@ import { createServer as createTcpServer, type AddressInfo, type Server as TcpSe
 import { afterEach, beforeAll, beforeEach } from '@jest/globals';
 import { systemClock } from '@sluice/primitives/clock';
 import { ServiceTokens } from '@sluice/service-kit';
+import { until } from '@sluice/testing';
 import Fastify, { type FastifyInstance } from 'fastify';
 import { exportJWK, generateKeyPair, type JWK } from 'jose';
 import { Agent, request } from 'undici';
@@ -115,7 +116,7 @@ export async function routerWith(
       fixed: [],
       allow: new AllowList(['127.0.0.0/8']),
       secrets: new Map([['*', SECRET]]),
-      connectTimeoutMs: 1_000,
+      connectTimeoutMs: 30_000,
       waitMs: 300,
       maxWaiting: 10,
       ...options,
@@ -129,7 +130,7 @@ export async function routerWith(
     service,
     new Admission(options.maxRequests ?? 100, 64 * 1024 * 1024),
     systemClock,
-    { defaultDeadlineMs: 10_000, maxDeadlineMs: 60_000, headersTimeoutMs: 10_000, idleTimeoutMs: 10_000, ...options },
+    { defaultDeadlineMs: 60_000, maxDeadlineMs: 60_000, headersTimeoutMs: 60_000, idleTimeoutMs: 60_000, ...options },
   );
   const app = Fastify({ bodyLimit: 10 * 1024 * 1024 });
   await app.register(route.mount);
@@ -203,15 +204,6 @@ export const fails =
   };
 
 /** Every booking was given back. */
-export const settled = (router: Router) =>
-  eventually(() => Promise.resolve(router.workers.list().every(({ inFlight }) => inFlight === 0)));
+export const settled = (router: Router) => until(() => router.workers.list().every(({ inFlight }) => inFlight === 0));
 
 export const inWaiting = async (count: number) => (await waiting.get()).values[0]?.value === count;
-
-export async function eventually(condition: () => Promise<boolean>): Promise<void> {
-  for (let i = 0; i < 200; i++) {
-    if (await condition()) return;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-  throw new Error('it did not come to be');
-}

@@ -1,11 +1,11 @@
 import { once } from 'node:events';
 import { request as httpRequest, type IncomingMessage, type ServerResponse } from 'node:http';
 import { describe, expect, it } from '@jest/globals';
+import { until } from '@sluice/testing';
 import {
   answers,
   call,
   errorOf,
-  eventually,
   fails,
   fakeWorker,
   type Handler,
@@ -160,14 +160,14 @@ describe('the gateway goes away', () => {
     const leaving = new AbortController();
     const first = call(router, { signal: leaving.signal });
     const left = expect(first).rejects.toThrow();
-    await eventually(() => inWaiting(1));
+    await until(() => inWaiting(1));
     expect((await call(router)).statusCode).toBe(503); // the one place is taken
     leaving.abort();
     await left;
-    await eventually(() => inWaiting(0));
+    await until(() => inWaiting(0));
     // Its place is free again: the next one waits, and gets the worker that comes.
     const second = call(router);
-    await eventually(() => inWaiting(1));
+    await until(() => inWaiting(1));
     hear(router.workers, 'w1', (await fakeWorker(answers('{}'))).url);
     expect((await second).statusCode).toBe(200);
   });
@@ -215,14 +215,17 @@ describe('retries', () => {
   });
 
   it('after the first byte nothing is tried again, and the part does not look like the whole', async () => {
+    let breakOff = () => {};
     const bad = await fakeWorker((incoming, response) => {
       response.writeHead(200, { 'content-type': 'text/event-stream' });
-      response.write('data: 1\n\n', () => setTimeout(() => incoming.socket.destroy(), 20));
+      response.write('data: 1\n\n');
+      breakOff = () => incoming.socket.destroy();
     });
     const good = await fakeWorker(answers('{}'));
     const router = await routerWith([bad, good]);
     const response = await call(router);
-    await expect(response.body.text()).rejects.toThrow();
+    response.body.once('data', () => breakOff());
+    await expect(once(response.body, 'end')).rejects.toThrow();
     expect(good.seen).toHaveLength(0);
     await settled(router);
   });
@@ -273,7 +276,7 @@ describe('load', () => {
     const workers = await Promise.all([1, 2, 3].map(() => fakeWorker(slow)));
     const router = await routerWith(workers);
     const calls = Array.from({ length: 9 }, () => call(router));
-    await eventually(() => Promise.resolve(open.length === 9));
+    await until(() => open.length === 9);
     expect(workers.map(({ seen }) => seen.length)).toEqual([3, 3, 3]);
     expect(router.workers.list().map(({ inFlight }) => inFlight)).toEqual([3, 3, 3]);
     for (const response of open) response.end('{}');

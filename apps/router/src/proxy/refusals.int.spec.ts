@@ -1,15 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
-import {
-  answers,
-  call,
-  errorOf,
-  eventually,
-  fakeWorker,
-  rawWorker,
-  routerWith,
-  settled,
-  token,
-} from './inference.fixture.js';
+import { until } from '@sluice/testing';
+import { answers, call, errorOf, fakeWorker, rawWorker, routerWith, settled, token } from './inference.fixture.js';
 
 describe('no worker', () => {
   it('none for the model: 503 with retry-after, after a short wait', async () => {
@@ -27,10 +18,10 @@ describe('no worker', () => {
 
   it('a call that falls into the restart of the only worker is answered, not failed', async () => {
     const before = await fakeWorker(answers('{}'));
-    const router = await routerWith([before], { waitMs: 10_000 });
+    const router = await routerWith([before], { waitMs: 60_000 });
     await before.close();
     const pending = call(router);
-    await eventually(() => Promise.resolve(router.workers.list()[0]!.state === 'suspect'));
+    await until(() => router.workers.list()[0]!.state === 'suspect');
     const after = await fakeWorker(answers('{"after":true}'), before.port);
     expect(await (await pending).body.json()).toEqual({ after: true });
     expect(after.seen).toHaveLength(1);
@@ -48,8 +39,11 @@ describe('time', () => {
     const isCut = new Promise<void>((resolve) => (cut = resolve));
     const worker = await fakeWorker((_, response) => void response.on('close', () => cut()));
     const router = await routerWith([worker, await fakeWorker(answers('{}'))]);
-    const response = await call(router, { headers: { 'x-sluice-deadline-ms': '150' } });
-    expect(await errorOf(response)).toMatchObject({ status: 504, code: 'timeout' });
+    // On a machine that stands still it may pass before the worker is asked.
+    while (worker.seen.length === 0) {
+      const response = await call(router, { headers: { 'x-sluice-deadline-ms': '500' } });
+      expect(await errorOf(response)).toMatchObject({ status: 504, code: 'timeout' });
+    }
     await isCut;
   });
 
@@ -67,7 +61,10 @@ describe('time', () => {
       response.on('close', () => cut());
     });
     const router = await routerWith([worker]);
-    const response = await call(router, { headers: { 'x-sluice-deadline-ms': '300' } });
+    const begun = () => call(router, { headers: { 'x-sluice-deadline-ms': '1000' } });
+    let response = await begun();
+    // On a machine that stands still it may pass before.
+    for (; response.statusCode === 504; response = await begun()) await response.body.dump();
     await expect(response.body.text()).rejects.toThrow();
     await isCut;
     await settled(router);
@@ -75,7 +72,7 @@ describe('time', () => {
 
   it('a worker that never begins is left for another one', async () => {
     const stuck = await fakeWorker(() => undefined);
-    const router = await routerWith([stuck, await fakeWorker(answers('{}'))], { headersTimeoutMs: 200 });
+    const router = await routerWith([stuck, await fakeWorker(answers('{}'))], { headersTimeoutMs: 3_000 });
     const response = await call(router);
     await response.body.dump();
     expect([response.statusCode, response.headers['x-sluice-attempt']]).toEqual([200, '2']);
@@ -167,12 +164,12 @@ describe('bad input', () => {
     });
     const router = await routerWith([worker], { maxRequests: 1 });
     const first = call(router);
-    await eventually(() => Promise.resolve(worker.seen.length === 1));
+    await until(() => worker.seen.length === 1);
     expect(await errorOf(await call(router))).toMatchObject({ status: 429, code: 'queue_full', retryAfter: '1' });
     finish();
     await (await first).body.dump();
     const third = call(router);
-    await eventually(() => Promise.resolve(worker.seen.length === 2));
+    await until(() => worker.seen.length === 2);
     finish();
     expect((await third).statusCode).toBe(200);
   });
