@@ -22,8 +22,8 @@ export async function billingDatabaseOf(database: FreshDatabase): Promise<Billin
   const password = randomBytes(12).toString('hex');
   const superuser = new Client({
     connectionString: database.url,
-    connectionTimeoutMillis: 5_000,
-    query_timeout: 5_000,
+    connectionTimeoutMillis: 60_000,
+    query_timeout: 60_000,
   });
   await superuser.connect();
   try {

@@ -59,7 +59,7 @@ export function billingSuite() {
     await writeFile(priceFile(), JSON.stringify({ prices: [{ model: 'sim/small', prices: PRICES }] }));
     database = await billingDatabaseOf(await backing.database('billing'));
     messaging = connect({ url: backing().nats.url, name: 'test' });
-    await messaging.whenConnected(10_000);
+    await messaging.whenConnected(30_000);
     await messaging.provision();
     messaging.orderedConsumer('EVT_BILLING', {
       filter: 'evt.billing.>',
@@ -103,7 +103,7 @@ export function billingSuite() {
         ...(key === undefined ? {} : { 'idempotency-key': key }),
       },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-      signal: AbortSignal.timeout(20_000),
+      signal: AbortSignal.timeout(60_000),
     });
     return { status: response.status, body: (await response.json()) as Answer<Data> };
   };
@@ -143,7 +143,10 @@ export function billingSuite() {
         correlationId: 'r',
       };
       const event = wrap(type, fields, { organizationId, name: 'Org', createdAt });
-      await messaging.publish(eventSubject(type, organizationId, organizationId), event, { id: fields.id });
+      await messaging.publish(eventSubject(type, organizationId, organizationId), event, {
+        id: fields.id,
+        timeoutMs: 20_000,
+      });
       if (amount === undefined) return organizationId;
       const key = systemId();
       await until('credit', async () => (await grant({ organizationId, amount, reason: 'test' }, key)).status === 200);
@@ -154,8 +157,8 @@ export function billingSuite() {
 
 /** Waits for what happens a moment later. */
 export async function until(what: string, check: () => Promise<boolean> | boolean): Promise<void> {
-  for (const end = Date.now() + 20_000; Date.now() < end; await new Promise((tick) => setTimeout(tick, 25))) {
+  for (const end = Date.now() + 60_000; Date.now() < end; await new Promise((tick) => setTimeout(tick, 25))) {
     if (await check()) return;
   }
-  throw new Error(`not seen in 20 s: ${what}`);
+  throw new Error(`not seen in 60 s: ${what}`);
 }

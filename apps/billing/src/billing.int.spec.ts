@@ -20,7 +20,8 @@ const record = async (change: Partial<UsageRecord> = {}): Promise<UsageRecord> =
     ...change,
   });
 const batchOf = (...records: UsageRecord[]): UsageBatch => aUsageBatch(inJournal(records), systemId());
-const publish = (batch: UsageBatch) => billing.messaging().publish(usageSubject(1), batch, { id: usageBatchId(batch) });
+const publish = (batch: UsageBatch) =>
+  billing.messaging().publish(usageSubject(1), batch, { id: usageBatchId(batch), timeoutMs: 20_000 });
 const settled = async ({ boot }: UsageBatch) =>
   (await internal<{ below: number }>(`/internal/usage/settled/${boot}`)).below;
 
@@ -54,9 +55,9 @@ describe('billing, from the stream to the balance', () => {
       return decision;
     });
     await publish(batchOf(await record({ organizationId })));
-    await until('a second delivery', () => taken.length === 2);
+    await until('a second delivery', () => taken.length >= 2);
     take.mockRestore();
-    expect(taken).toEqual([0, 1]);
+    expect(taken.slice(0, 2)).toEqual([0, 1]);
     expect(await status(organizationId)).toMatchObject({ balance: '0.99973' });
   });
 
@@ -67,7 +68,7 @@ describe('billing, from the stream to the balance', () => {
       start: 'all',
       onMessage: (message) => void dead.push(message),
     });
-    await billing.messaging().publish(usageSubject(0), { junk: true }, { id: systemId() });
+    await billing.messaging().publish(usageSubject(0), { junk: true }, { id: systemId(), timeoutMs: 20_000 });
     const next = batchOf(await record());
     await publish(next);
     await until('settled', async () => (await settled(next)) === 1);

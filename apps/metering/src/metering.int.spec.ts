@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { EntityManager } from '@mikro-orm/postgresql';
 import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
@@ -59,7 +58,7 @@ beforeAll(async () => {
   database = await backing.database('metering');
   await migrate(meteringDatabase(database.url));
   messaging = connect({ url: backing().nats.url, name: 'test' });
-  await messaging.whenConnected(10_000);
+  await messaging.whenConnected(30_000);
   await messaging.provision();
   const { privateKeys, publicKeys } = await serviceKeys('gateway', 'metering');
   gateway = new ServiceTokens('gateway', privateKeys.gateway, publicKeys);
@@ -85,28 +84,33 @@ afterAll(async () => {
 const get = async (path: string, who: Actor | undefined = actor) => {
   const response = await fetch(`${await app.getUrl()}${path}`, {
     headers: { authorization: await gateway.headerFor('metering', who) },
-    signal: AbortSignal.timeout(10_000),
+    signal: AbortSignal.timeout(60_000),
   });
   return { status: response.status, body: (await response.json()) as Answer };
 };
-const publish = (batch: UsageBatch, id = usageBatchId(batch)) => messaging.publish(usageSubject(1), batch, { id });
+const publish = (batch: UsageBatch, id = usageBatchId(batch)) =>
+  messaging.publish(usageSubject(1), batch, { id, timeoutMs: 20_000 });
 const settled = async ({ boot }: Pick<UsageBatch, 'boot'>) => (await get(`/internal/usage/settled/${boot}`)).body.below;
 const until = async (what: string, check: () => Promise<boolean> | boolean) => {
-  for (const end = Date.now() + 20_000; Date.now() < end; await new Promise((tick) => setTimeout(tick, 25))) {
+  for (const end = Date.now() + 60_000; Date.now() < end; await new Promise((tick) => setTimeout(tick, 25))) {
     if (await check()) return;
   }
-  throw new Error(`not seen in 20 s: ${what}`);
+  throw new Error(`not seen in 60 s: ${what}`);
 };
 const usageOf = async (keyId: string) => (await get(`/api/usage?keyId=${keyId}&groupBy=key,model`)).body.data;
 
 describe('metering, from the stream to the query', () => {
   it('books a batch from the stream and tells the gateway that it is settled', async () => {
-    const batch = batchOf(record({ keyId: 'key-a' }), record({ keyId: 'key-a', outcome: 'error' }));
+    const startedAt = new Date().toISOString();
+    const batch = batchOf(
+      record({ keyId: 'key-a', startedAt, endedAt: startedAt }),
+      record({ keyId: 'key-a', startedAt, endedAt: startedAt, outcome: 'error' }),
+    );
     await publish(batch);
     await until('settled', async () => (await settled(batch)) === 2);
     expect(await usageOf('key-a')).toEqual([
       {
-        bucket: `${new Date().toISOString().slice(0, 10)}T00:00:00.000Z`,
+        bucket: `${startedAt.slice(0, 10)}T00:00:00.000Z`,
         keyId: 'key-a',
         keyName: null,
         model: 'sim/small',
@@ -132,9 +136,9 @@ describe('metering, from the stream to the query', () => {
       return decision;
     });
     await publish(batchOf(record({ keyId: 'key-b' })));
-    await until('a second delivery', () => taken.length === 2);
+    await until('a second delivery', () => taken.length >= 2);
     take.mockRestore();
-    expect(taken).toEqual([0, 1]);
+    expect(taken.slice(0, 2)).toEqual([0, 1]);
     expect(await usageOf('key-b')).toEqual([expect.objectContaining({ requestCount: 1, outputTokens: 30 })]);
   });
 
@@ -161,7 +165,7 @@ describe('metering, from the stream to the query', () => {
       onMessage: (message) => void dead.push(message),
     });
     const junk = { ...batchOf(record()), records: [{ ...record(), inputTokens: 'many' }] };
-    await messaging.publish(usageSubject(0), junk, { id: systemId() });
+    await messaging.publish(usageSubject(0), junk, { id: systemId(), timeoutMs: 20_000 });
     const next = batchOf(record({ keyId: 'key-d' }));
     await publish(next);
     await until('settled', async () => (await settled(next)) === 1);
@@ -189,7 +193,9 @@ describe('metering, from the stream to the query', () => {
       time: data.createdAt,
       correlationId: 'r',
     };
-    await messaging.publish(eventSubject(type, ORGANIZATION, 'key-a'), wrap(type, fields, data), { id: fields.id });
+    const publishEvent = (envelope: { id: string }, keyId = 'key-a') =>
+      messaging.publish(eventSubject(type, ORGANIZATION, keyId), envelope, { id: envelope.id, timeoutMs: 20_000 });
+    await publishEvent(wrap(type, fields, data));
     await until('name', async () => JSON.stringify(await usageOf('key-a')).includes('Night batch'));
 
     const rename = async (name: string, time: string) => {
@@ -200,7 +206,10 @@ describe('metering, from the stream to the query', () => {
         { ...fields, id: crypto.randomUUID(), time },
         { ...about, name, changed: ['name'], updatedAt: time },
       );
-      await messaging.publish(eventSubject(type, ORGANIZATION, 'key-a'), envelope, { id: envelope.id });
+      await messaging.publish(eventSubject(type, ORGANIZATION, 'key-a'), envelope, {
+        id: envelope.id,
+        timeoutMs: 20_000,
+      });
     };
     const now = Date.parse(data.createdAt);
     await rename('Day batch', new Date(now + 2_000).toISOString());
@@ -210,9 +219,11 @@ describe('metering, from the stream to the query', () => {
     await rename('Noon batch', new Date(now + 3_000).toISOString());
     await until('newest name', async () => JSON.stringify(await usageOf('key-a')).includes('Noon batch'));
     await rename('Dusk batch', new Date(now + 2_500).toISOString());
-    const again = { ...fields, id: crypto.randomUUID() };
-    await messaging.publish(eventSubject(type, ORGANIZATION, 'key-a'), wrap(type, again, data), { id: again.id });
-    await sleep(500);
+    await publishEvent(wrap(type, { ...fields, id: crypto.randomUUID() }, data));
+    // They come in order: with the name of another key those of this one are taken.
+    const behind = { ...fields, id: crypto.randomUUID(), subject: 'key-b' };
+    await publishEvent(wrap(type, behind, { ...data, keyId: 'key-b', name: 'Behind' }), 'key-b');
+    await until('the name behind', async () => JSON.stringify(await usageOf('key-b')).includes('Behind'));
     expect(JSON.stringify(await usageOf('key-a'))).toContain('Noon batch');
   });
 

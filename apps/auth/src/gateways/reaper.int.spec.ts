@@ -51,7 +51,8 @@ async function gateway(): Promise<string> {
   await orm.em.fork().nativeUpdate(GatewayRow, { boot }, { lastLookupAt: new Date(Date.now() - 60_000) });
   return boot;
 }
-const barrier = (boot: string) => messaging.publish(keyfeedBarrierSubject(boot), 'nonce', { id: systemId() });
+const barrier = (boot: string) =>
+  messaging.publish(keyfeedBarrierSubject(boot), 'nonce', { id: systemId(), timeoutMs: 20_000 });
 const lookUp = (boot: string) => requireRegistered(orm.em.fork(), boot);
 const rowOf = (boot: string): Promise<Gateway> => orm.em.fork().findOneOrFail(GatewayRow, { boot });
 const phaseOf = async (boot: string): Promise<'in' | 'retiring' | 'retired'> => {
@@ -194,7 +195,8 @@ describe('a revoke', () => {
   it('waits for a gateway between the phases, and not for one that is retired', async () => {
     const relay = new OutboxRelay({
       em: orm.em,
-      publish: async ({ id, subject, payload }) => void (await messaging.publish(subject, payload, { id })),
+      publish: async ({ id, subject, payload }) =>
+        void (await messaging.publish(subject, payload, { id, timeoutMs: 20_000 })),
     });
     const { privateKeys, publicKeys } = await serviceKeys('auth', 'gateway');
     const tokens = new ServiceTokens('auth', privateKeys.auth, publicKeys);

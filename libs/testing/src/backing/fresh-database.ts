@@ -10,7 +10,7 @@ export interface FreshDatabase {
   drop(): Promise<void>;
 }
 
-const STATEMENT_MS = 15_000;
+const STATEMENT_MS = 60_000;
 
 /** An empty database of the caller's alone: `name` is the beginning of its name, for whoever reads a list of databases. */
 export async function freshDatabase({ postgres }: { postgres: PostgresServer }, name: string): Promise<FreshDatabase> {
