@@ -32,7 +32,7 @@ beforeAll(async () => {
       onStatus: (status) => status.type === 'error' && said.push(status.error.message),
     });
     as.set(user, messaging);
-    await messaging.whenConnected(5_000);
+    await messaging.whenConnected(30_000);
     raw.set(
       user,
       await connectNats({ servers: `${host}:${port}`, user, pass: passwordOf(user), inboxPrefix: `_INBOX.${user}` }),
@@ -53,8 +53,8 @@ afterAll(async () => {
 
 let ids = 0;
 const publish = (user: User, subject: string) =>
-  as.get(user)!.publish(subject, {}, { id: `permission-${(ids += 1)}`, timeoutMs: 2_000 });
-const manager = (user: User) => jetstreamManager(raw.get(user)!, { checkAPI: false, timeout: 2_000 });
+  as.get(user)!.publish(subject, {}, { id: `permission-${(ids += 1)}`, timeoutMs: 20_000 });
+const manager = (user: User) => jetstreamManager(raw.get(user)!, { checkAPI: false, timeout: 20_000 });
 const REFUSED = /permissions violation/i;
 
 describe('the users of NATS', () => {
@@ -111,7 +111,7 @@ describe('the users of NATS', () => {
     USERS.filter((user) => !allowed.includes(user)).map((user): [User, string] => [user, subject]),
   );
   it.each(forbidden)('refuses %s to publish %s', async (user, subject) => {
-    await expect(raw.get(user)!.request(subject, '', { timeout: 2_000 })).rejects.toThrow(REFUSED);
+    await expect(raw.get(user)!.request(subject, '', { timeout: 20_000 })).rejects.toThrow(REFUSED);
   });
 
   const foreign: [User, string][] = [
@@ -202,7 +202,7 @@ describe('the users of NATS', () => {
     try {
       await publish('auth', 'evt.auth.key.revoked.v1.org.for-team');
       const consumer = await jetstream(plain).consumers.get('EVT_AUTH', 'team-key-revoked');
-      const message = await consumer.next({ expires: 2_000 });
+      const message = await consumer.next({ expires: 20_000 });
       expect(message?.subject).toMatch(/^evt\.auth\.key\.revoked\.v1\./);
       expect(await message?.ackAck()).toBe(true);
     } finally {
@@ -216,7 +216,7 @@ describe('the users of NATS', () => {
     team.subscribe('_INBOX.>', { callback: (_error, { subject }) => void overheard.push(subject) });
     await team.flush();
     await publish('auth', 'evt.auth.key.revoked.v1.org.private');
-    await team.request('$JS.API.CONSUMER.INFO.EVT_AUTH.team-key-revoked', '', { timeout: 2_000 });
+    await team.request('$JS.API.CONSUMER.INFO.EVT_AUTH.team-key-revoked', '', { timeout: 20_000 });
     await team.flush();
     expect(overheard.length).toBeGreaterThan(0);
     expect(overheard.filter((subject) => !subject.startsWith('_INBOX.team.'))).toEqual([]);

@@ -13,7 +13,7 @@ import { databaseUrl, provisionDatabases } from '../provision.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 const PASSWORDS = { auth: 'a-word', billing: 'b-word', metering: 'm-word', grafana: 'g-word' };
-const START_MS = 120_000;
+const START_MS = 300_000;
 
 interface Panel {
   readonly title: string;

@@ -1,5 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises';
-import { beforeEach, describe, expect, it } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import { aCredential } from '@sluice/contracts/credential.fixture';
 import { keyfeedBarrierSubject, keyfeedKeySubject } from '@sluice/contracts/subjects';
 import type { FeedMessage, Messaging, OrderedConsumerOptions } from '@sluice/messaging';
@@ -18,6 +17,8 @@ let projection: KeyProjection;
 let membership: Membership;
 
 beforeEach(async () => {
+  // The clock of evidence too: it stands still with the test.
+  jest.useFakeTimers();
   register.clear();
   registered = [];
   published = [];
@@ -44,6 +45,10 @@ beforeEach(async () => {
   await keys.find('d');
 });
 
+afterEach(() => {
+  jest.useRealTimers();
+});
+
 const deliver = (subject: string, data: string): void =>
   feed.onMessage({ subject, data: Buffer.from(data) } as unknown as FeedMessage);
 const retire = (boot: string): void =>
@@ -54,8 +59,9 @@ describe('a gateway that reads of its own retirement in the feed', () => {
     const [boot] = registered;
     const { subject, data } = published.at(-1)!;
     expect(subject).toBe(keyfeedBarrierSubject(boot!));
+    await jest.advanceTimersByTimeAsync(5);
     retire(boot!);
-    await sleep(5);
+    await jest.advanceTimersByTimeAsync(5);
     deliver(subject, data);
     expect(projection.size).toBe(0);
     expect(projection.leaseLeft).toBe(0);
@@ -63,7 +69,7 @@ describe('a gateway that reads of its own retirement in the feed', () => {
 
   it('registers under another id at once, without waiting for a request that it would not get', async () => {
     retire(registered[0]!);
-    await sleep(5);
+    await jest.advanceTimersByTimeAsync(5);
     expect(registered).toHaveLength(2);
     expect(membership.current).toBe(registered[1]);
     expect(registered[1]).not.toBe(registered[0]);

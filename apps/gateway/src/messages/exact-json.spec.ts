@@ -32,9 +32,16 @@ describe('JSON that is read and written again', () => {
 
   it('is read as others read it where it is longer than any conversation, as quickly', () => {
     const text = `[12345678901234567891${',0'.repeat(2_000_000)}]`;
-    const startedAt = performance.now();
-    expect((parseExact(text) as unknown[])[0]).toBe(Number('12345678901234567891'));
-    expect(performance.now() - startedAt).toBeLessThan(1_000);
+    const timed = (parse: (json: string) => unknown): number => {
+      const startedAt = performance.now();
+      expect((parse(text) as unknown[])[0]).toBe(Number('12345678901234567891'));
+      return performance.now() - startedAt;
+    };
+    // The least of some: what a busy machine does meanwhile only adds.
+    let [ours, others] = [Infinity, Infinity];
+    for (let i = 0; i < 3; i++)
+      [ours, others] = [Math.min(ours, timed(parseExact)), Math.min(others, timed(JSON.parse))];
+    expect(ours).toBeLessThan(10 * others + 50);
   });
 
   it.each(['', '{"a":', '1234567890123456789,'])('%j is no JSON', (text) => {

@@ -1,6 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
 import type { GenerationRecord } from '../log/generation-log.service.js';
 import { simWorkerConfig } from '../sim-worker.config.js';
@@ -21,6 +22,12 @@ export interface Harness {
   faults(faults: unknown): Promise<void>;
   metric(line: string): Promise<number | undefined>;
   stop(): Promise<void>;
+}
+
+/** @throws Error when it does not come to hold, however slow the machine */
+export async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
+  for (const end = performance.now() + 60_000; !(await condition()); await sleep(10))
+    if (performance.now() > end) throw new Error(`never: ${condition.toString()}`);
 }
 
 /** A worker on a free port, fast unless told otherwise. */
@@ -61,7 +68,7 @@ export async function startWorker(env: Record<string, string> = {}): Promise<Har
       method: 'POST',
       headers: { authorization: `Bearer ${SECRET}`, 'content-type': 'application/json', ...headers },
       body: typeof body === 'string' ? body : JSON.stringify(body),
-      signal: AbortSignal.timeout(10_000),
+      signal: AbortSignal.timeout(60_000),
     });
   return {
     worker,
@@ -70,9 +77,7 @@ export async function startWorker(env: Record<string, string> = {}): Promise<Har
     crashes,
     records,
     async recorded(count) {
-      for (let tries = 0; records().length < count && tries < 500; tries++) {
-        await new Promise((resolve) => setTimeout(resolve, 10));
-      }
+      await until(() => records().length >= count);
       return records();
     },
     post,
@@ -81,7 +86,7 @@ export async function startWorker(env: Record<string, string> = {}): Promise<Har
       if (!answer.ok) throw new Error(`faults: ${answer.status} ${await answer.text()}`);
     },
     async metric(line) {
-      const text = await (await fetch(`${url}/metrics`, { signal: AbortSignal.timeout(10_000) })).text();
+      const text = await (await fetch(`${url}/metrics`, { signal: AbortSignal.timeout(60_000) })).text();
       const found = text.split('\n').find((one) => one.startsWith(`${line} `));
       return found === undefined ? undefined : Number(found.slice(line.length + 1));
     },

@@ -13,7 +13,7 @@ export interface Account {
 /** `nobody` when we are root; undefined, meaning ourselves, otherwise. */
 export function serverAccount(): Account | undefined {
   if (process.getuid?.() !== 0) return undefined;
-  const id = (flag: '-u' | '-g'): number => Number(execFileSync('id', [flag, 'nobody'], { timeout: 5_000 }));
+  const id = (flag: '-u' | '-g'): number => Number(execFileSync('id', [flag, 'nobody'], { timeout: 60_000 }));
   return { uid: id('-u'), gid: id('-g') };
 }
 
@@ -37,7 +37,7 @@ function makeFolder(folder: string): string {
 }
 
 const canEnter = (folder: string, account: Account): boolean =>
-  spawnSync('/bin/sh', ['-c', 'cd "$1"', 'sh', folder], { ...account, cwd: '/', stdio: 'ignore', timeout: 5_000 })
+  spawnSync('/bin/sh', ['-c', 'cd "$1"', 'sh', folder], { ...account, cwd: '/', stdio: 'ignore', timeout: 60_000 })
     .status === 0;
 
 const pointer = join(stateDir, 'outside');

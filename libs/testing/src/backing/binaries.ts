@@ -130,7 +130,7 @@ async function check(
   env: Record<string, string>,
   account: Account | undefined,
 ): Promise<Found> {
-  const options = { ...account, env: { PATH: '/usr/bin:/bin', ...env }, cwd: '/', timeout: 10_000 };
+  const options = { ...account, env: { PATH: '/usr/bin:/bin', ...env }, cwd: '/', timeout: 60_000 };
   try {
     const { stdout } = await promisify(execFile)(command, ['--version'], options);
     const version = /\d+\.\d+(\.\d+)?/.exec(stdout)?.[0] ?? stdout.trim();

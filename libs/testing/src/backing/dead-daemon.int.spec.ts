@@ -88,7 +88,8 @@ describe('a Docker daemon that answers but cannot have the images', () => {
       const silent = await start();
       expect(silent.kind).toBe('local');
       expect(silent.said.join()).toMatch(/redis:7 is not there and cannot be pulled \(no answer in 4 s\)/);
-      expect(performance.now() - started).toBeLessThan(10_000);
+      // Far from the time that pulling an image may take.
+      expect(performance.now() - started).toBeLessThan(90_000);
     },
     LONG,
   );

@@ -31,7 +31,7 @@ const READY_MS = 60_000;
 /** Servers as containers, when a daemon answers and has the images or can get them. */
 export async function dockerWay(need: readonly ServerName[], options: BackingOptions): Promise<Way> {
   const onProgress = options.onProgress ?? (() => {});
-  const client = await within(DAEMON_MS, connect()).catch(() => undefined);
+  const client = await connect().catch(() => undefined);
   if (!client) return { why: `no Docker daemon answers within ${DAEMON_MS / 1_000} s` };
   try {
     await Promise.all(need.map((name) => haveImage(client, IMAGES[name], onProgress)));
@@ -45,9 +45,10 @@ export async function dockerWay(need: readonly ServerName[], options: BackingOpt
   };
 }
 
+/** @throws Error when no daemon answers; to load the library takes what time it takes */
 async function connect(): Promise<ContainerRuntimeClient> {
   const { getContainerRuntimeClient } = await import('testcontainers');
-  return getContainerRuntimeClient();
+  return within(DAEMON_MS, getContainerRuntimeClient());
 }
 
 async function haveImage(
@@ -285,7 +286,7 @@ function lastingId(dir: string): string {
 export async function dropVolumes(dir: string): Promise<void> {
   if (!existsSync(idFile(dir))) return;
   const id = readFileSync(idFile(dir), 'utf8');
-  const { dockerode } = (await within(DAEMON_MS, connect())).container;
+  const { dockerode } = (await connect()).container;
   for (const name of Object.keys(IMAGES)) {
     await within(DAEMON_MS, dockerode.getVolume(`sluice-${id}-${name}`).remove()).catch(
       (error: Error & { statusCode?: number }) => {

@@ -14,7 +14,7 @@ import type { Way } from './ways.js';
 import { stateDir } from './workspace.js';
 
 const HOST = '127.0.0.1';
-const INITDB_MS = 60_000;
+const INITDB_MS = 240_000;
 
 interface Room {
   readonly folder: string;

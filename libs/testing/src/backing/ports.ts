@@ -5,15 +5,24 @@ import { createServer, type Server } from 'node:net';
 // while and comes back finds its port free, and a client that retries meanwhile cannot connect to itself.
 const LOWEST = 20_000;
 const HIGHEST = 32_000;
+// Between the choice of a port and its use by a server lie seconds. Two processes that choose at the same time, the workers
+// of one test run above all, choose from different ports as long as their numbers differ by less than this.
+const SHARES = 64;
+const share = process.pid % SHARES;
+/** What this process was given: a server that is about to listen does not yet. */
+const given = new Set<number>();
 
 /** `count` different ports that are free on 127.0.0.1 now. All sockets are open before the first closes. */
 export async function freePorts(count: number): Promise<number[]> {
   const held: { port: number; socket: Server }[] = [];
   try {
     for (let tries = 0; held.length < count && tries < count * 200; tries += 1) {
-      const port = randomInt(LOWEST, HIGHEST);
+      const port = LOWEST + randomInt(Math.floor((HIGHEST - LOWEST) / SHARES)) * SHARES + share;
+      if (given.has(port)) continue;
       const socket = await tryToListen(port);
-      if (socket) held.push({ port, socket });
+      if (!socket) continue;
+      given.add(port);
+      held.push({ port, socket });
     }
     if (held.length < count) throw new Error(`no ${count} free ports between ${LOWEST} and ${HIGHEST} on 127.0.0.1`);
     return held.map(({ port }) => port);

@@ -5,7 +5,7 @@ import { Client } from 'pg';
 /** Resolves true when the server answers as it should to one that may use it. Never hangs: each try is bounded. */
 export type Probe = () => Promise<boolean>;
 
-const TRY_MS = 1_000;
+const TRY_MS = 3_000;
 
 export const postgresAnswers =
   (url: string): Probe =>

@@ -30,7 +30,7 @@ async function query(url: string, sql: string): Promise<unknown> {
 function say(port: number, lines: string, until: RegExp): Promise<string> {
   const { promise, resolve, reject } = Promise.withResolvers<string>();
   let heard = '';
-  const socket = connect({ host: '127.0.0.1', port, timeout: 5_000 }, () => socket.write(lines));
+  const socket = connect({ host: '127.0.0.1', port, timeout: 60_000 }, () => socket.write(lines));
   socket.on('data', (data) => {
     heard += data.toString();
     if (until.test(heard)) resolve(heard);
