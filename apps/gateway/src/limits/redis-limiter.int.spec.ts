@@ -364,7 +364,7 @@ describe('without Redis', () => {
       // What was refused here is given back there, which nobody waits for.
       await eventually(async () => (await direct.zcard(inRedis('rpm'))) === 5 * (i + 1));
     }
-  }, 30_000);
+  });
 
   it('places in flight are counted again as soon as Redis is back without its data', async () => {
     // Nothing is renewed by time within this test.
@@ -377,13 +377,13 @@ describe('without Redis', () => {
     direct = new Redis(backing().redis.url);
     await eventually(async () => (await direct.zcard(inRedis('run'))) === 2);
     expect(await ask(two, { concurrency: 2 })).toMatchObject({ refusedBy: 'concurrency', degraded: false });
-  }, 30_000);
+  });
 
   it('a request that Redis took too late to be heard is given back where this gateway refused it, and set right where not', async () => {
-    const one = await connected({ windowMs: 60_000, gateways: () => 4, timeoutMs: 300 });
+    const one = await connected({ gateways: () => 4, timeoutMs: 1_000 });
     const limits = { rpm: 8, tpm: 1_000, concurrency: 8 };
-    expect((await ask(one, { ...limits, tokens: 10 })).degraded).toBe(false);
-    await direct.client('PAUSE', 1_500, 'ALL');
+    await eventually(async () => !(await ask(one, { ...limits, tokens: 10, id: 'in-time' })).degraded);
+    await direct.client('PAUSE', 6_000, 'ALL');
     const late = await ask(one, { ...limits, tokens: 100 });
     expect(late).toMatchObject({ refusedBy: undefined, degraded: true });
     expect(await ask(one, { ...limits, tokens: 100 })).toMatchObject({ refusedBy: 'requests', degraded: true });
@@ -396,7 +396,7 @@ describe('without Redis', () => {
     await eventually(async () => (await counts()).join() === '2,110,2');
     one.settle(late.place, 30);
     await eventually(async () => (await counts()).join() === '2,40,1');
-  }, 30_000);
+  });
 
   it('a gateway that starts beside a Redis that is there decides nothing alone', async () => {
     const one = limiters.make();

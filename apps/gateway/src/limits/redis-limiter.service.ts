@@ -18,6 +18,8 @@ const WINDOW_MS = 60_000;
 const TIMEOUT_MS = 100;
 /** A place in flight that nobody renews is free again after this: its gateway is gone. */
 const LEASE_MS = 15_000;
+/** To connect, as many timeouts. */
+const CONNECT_TIMEOUTS = 10;
 /** A connection that says nothing for as many timeouts after a command is dead, whatever TCP believes. */
 const DEAD_AFTER_TIMEOUTS = 20;
 /** Stands in Redis for as long as its data does: another value, and what was counted before is gone. */
@@ -126,7 +128,7 @@ export class RedisLimiter implements RateLimiter, OnModuleInit, OnApplicationShu
       enableAutoPipelining: true,
       // Without a connection the answer is "no" at once: a queue would be waited for, and sent late.
       enableOfflineQueue: false,
-      connectTimeout: 1_000,
+      connectTimeout: CONNECT_TIMEOUTS * timeout,
       socketTimeout: DEAD_AFTER_TIMEOUTS * timeout,
       maxRetriesPerRequest: 0,
       retryStrategy: (attempt) => Math.min(50 * 2 ** Math.min(attempt, 5), 1_000),
