@@ -7,7 +7,7 @@ import { Client, escapeIdentifier, escapeLiteral } from 'pg';
 export const DATABASE_OWNERS = ['auth', 'billing', 'metering'] as const;
 export type DatabaseOwner = (typeof DATABASE_OWNERS)[number];
 
-const CONNECT_MS = 5_000;
+const CONNECT_MS = 30_000;
 const STATEMENT_MS = 30_000;
 
 /**

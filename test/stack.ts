@@ -7,7 +7,7 @@ import { ensureDemo, type Demo } from '../deploy/local/demo.ts';
 import { startStack, type Stack, type StackOptions } from '../deploy/local/stack.ts';
 
 /** For a `beforeAll` that starts a stack, in milliseconds. */
-export const STACK_START_MS = 120_000;
+export const STACK_START_MS = 300_000;
 /** The simulated workers of a test lose no time. */
 const FAST = {
   PREFILL_TOKENS_PER_SECOND: '1000000',
@@ -83,7 +83,7 @@ export async function call<T = { data: never }>(
       ...headers,
     },
     ...(body === undefined ? {} : { body: raw ? (body as string) : JSON.stringify(body) }),
-    signal: AbortSignal.timeout(30_000),
+    signal: AbortSignal.timeout(60_000),
   });
   const text = await response.text();
   return {
@@ -94,7 +94,7 @@ export async function call<T = { data: never }>(
 }
 
 /** Looks until `check` gives something; what comes by events comes a moment later. @throws Error after `milliseconds` */
-export async function eventually<T>(check: () => Promise<T | undefined | false>, milliseconds = 20_000): Promise<T> {
+export async function eventually<T>(check: () => Promise<T | undefined | false>, milliseconds = 60_000): Promise<T> {
   for (const until = performance.now() + milliseconds; ; await sleep(50)) {
     const found = await check();
     if (found !== undefined && found !== false) return found;

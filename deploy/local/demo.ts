@@ -5,7 +5,7 @@ import type { Stack } from './stack.ts';
 
 const DEMO_CREDIT = '25.00';
 const DEMO_RPM = 600;
-const SEEN_BY_BILLING_MS = 20_000;
+const SEEN_BY_BILLING_MS = 60_000;
 
 /** What a newcomer needs to use the stack; `.sluice/demo.json`, readable by its owner only. */
 export interface Demo {

@@ -9,7 +9,8 @@ import { digestOf, keptSecrets, NATS_USERS, writePrivate, type StackSecrets } fr
 import { runOnce, Supervised, type Program } from './supervisor.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const READY_MS = 60_000;
+// Only what hangs is given up: a busy machine takes ten times as long as a quiet one.
+const READY_MS = 180_000;
 /** In the order in which they can start; they wait for each other, so this only saves retries. */
 const ORDER = ['auth', 'billing', 'metering', 'router', 'gateway'] as const satisfies readonly ServiceName[];
 

@@ -31,7 +31,7 @@ interface JestSummary {
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const state = join(root, '.sluice', 'test');
 // After its last result jest should end; what a test left open keeps it.
-const LINGER_MS = 20_000;
+const LINGER_MS = 60_000;
 
 const separator = process.argv.indexOf('--', 2);
 const jestArguments = separator < 0 ? [] : process.argv.slice(separator + 1);

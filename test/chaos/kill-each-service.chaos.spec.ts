@@ -9,7 +9,7 @@ import { STACK_START_MS, startTestStack, type TestStack } from '../stack.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const TRACE = join(ROOT, 'test/load/traces/azure-conversation-500.csv');
-const REPLAY_MS = 240_000;
+const REPLAY_MS = 600_000;
 /** The arrivals take about this long, so that every kill meets requests in flight. */
 const KILL_EVERY_MS = 3_000;
 

@@ -5,7 +5,7 @@ import { requireFit } from '../prove/revocation/build.ts';
 import { MUTANTS } from '../prove/revocation/mutants.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const PROVE_MS = 240_000;
+const PROVE_MS = 600_000;
 /** The quick ones; `npm run prove -- revocation` plays them all. */
 const SCENARIOS = [
   'stopped-gateway',

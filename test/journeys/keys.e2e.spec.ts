@@ -117,16 +117,23 @@ describe('a key', () => {
     expect([await use(first.apiKey), await use(second)]).toEqual(['200', '200']);
     const third = await rotate();
     expect([await use(first.apiKey), await use(second), await use(third)]).toEqual([DEAD, DEAD, '200']);
+    const from = performance.now();
     const short = await rotate({ graceSeconds: 2 });
-    expect([await use(third), await use(short)]).toEqual(['200', '200']);
+    const within = await use(third);
+    // A machine that stands still may let the grace pass by.
+    if (performance.now() - from < 2_000) expect(within).toBe('200');
+    expect(await use(short)).toBe('200');
     await sleep(2_100);
     expect([await use(third), await use(short)]).toEqual([DEAD, '200']);
   });
 
   it('ends with its date, by the clock of the gateway, and says so', async () => {
-    const { id, apiKey } = await newKey({ expiresAt: new Date(Date.now() + 2_500).toISOString() });
-    expect(await use(apiKey)).toBe('200');
-    await sleep(2_600);
+    const ends = Date.now() + 6_000;
+    const { id, apiKey } = await newKey({ expiresAt: new Date(ends).toISOString() });
+    const before = await use(apiKey);
+    // A machine that stands still may let it pass by.
+    if (Date.now() < ends) expect(before).toBe('200');
+    await sleep(Math.max(0, ends - Date.now()) + 100);
     expect(await use(apiKey)).toBe('401 api_key_expired');
     expect((await management('GET', `/api/keys/${id}`)).body.data).toMatchObject({
       isActive: false,

