@@ -187,7 +187,7 @@ describe('docker compose', () => {
       expect(deleted.body.data.inForce).toMatchObject({ confirmed: 1, of: 1 });
       expect((await chat()).status).toBe(401);
     },
-    90_000,
+    300_000,
   );
 
   possible(reason)(
@@ -204,7 +204,7 @@ describe('docker compose', () => {
       const open = containers.split('\n').filter((ports) => ports.includes('->'));
       expect(open).toEqual([`127.0.0.1:${new URL(baseUrl).port}->8080/tcp`]);
     },
-    30_000,
+    180_000,
   );
 
   possible(noPrometheus)(
@@ -232,7 +232,7 @@ describe('docker compose', () => {
           ({ result }) =>
             result.filter(({ value }) => value[1] === '1').map(({ metric }) => metric.instance.replace(':8080', '')),
         );
-      await eventually(async () => (await seen()).length === expected.length, 45_000);
+      await eventually(async () => (await seen()).length === expected.length, 120_000);
       expect((await seen()).toSorted()).toEqual(expected);
       for (const expression of dashboardExpressions())
         expect({
@@ -240,7 +240,7 @@ describe('docker compose', () => {
           series: (await ask<{ result: unknown[] }>(`query?query=${encodeURIComponent(expression)}`)).result.length,
         }).toEqual({ expression, series: 1 });
     },
-    120_000,
+    300_000,
   );
 
   possible(reason)(

@@ -132,7 +132,7 @@ describe('a message', () => {
       const id = (await stream.withResponse()).request_id!;
       expect(await recorded(id)).toMatchObject({ outcome: 'ok', output_tokens: String(whole.usage.output_tokens) });
     },
-    30_000,
+    180_000,
   );
 
   it('says why it ended', async () => {
