@@ -12,9 +12,9 @@ import { call, eventually } from '../stack.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 const FIRST_START_MS = 300_000;
-const DOWN_MS = 90_000;
-const ASK_MS = 10_000;
-const PULL_MS = 120_000;
+const DOWN_MS = 180_000;
+const ASK_MS = 60_000;
+const PULL_MS = 300_000;
 const execute = promisify(execFile);
 
 const project = `sluice-test-${randomBytes(4).toString('hex')}`;
