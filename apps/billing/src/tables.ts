@@ -10,6 +10,8 @@ export interface Tables {
     input: string;
     cached_input: string;
     output: string;
+    /** pico-USD per millisecond. */
+    audio_ms: string;
     effective_from: string;
     source: 'file' | 'operator';
     created_at: Generated<string>;

@@ -120,6 +120,7 @@ describe('metering, from the stream to the query', () => {
         cachedInputTokens: 40,
         outputTokens: 60,
         totalTokens: 260,
+        audioMs: 0,
         cost: '0.00054',
         currency: 'USD',
       },

@@ -14,6 +14,7 @@ export interface RollupTable {
   input_tokens: string;
   cached_input_tokens: string;
   output_tokens: string;
+  audio_ms: string;
   cost_pico: string;
 }
 

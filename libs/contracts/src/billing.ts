@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { cloudEvent } from './envelope.js';
+import { audioSecondPrice } from './gateway.js';
 
 const time = z.iso.datetime();
 /** pico-USD per token = micro-USD per million tokens, as a decimal string. */
@@ -11,7 +12,13 @@ const pico = z.string().regex(/^-?\d{1,38}$/);
 export const priceSchema = z.object({
   version: z.string(),
   model: z.string(),
-  prices: z.object({ input: unitPrice, cachedInput: unitPrice, output: unitPrice }),
+  prices: z.object({
+    input: unitPrice,
+    cachedInput: unitPrice,
+    output: unitPrice,
+    /** Absent: audio costs nothing. */
+    audioSecond: audioSecondPrice.optional(),
+  }),
   effectiveFrom: time,
 });
 export type Price = z.infer<typeof priceSchema>;

@@ -3,6 +3,12 @@ import { z } from 'zod';
 /** Counts are decimal strings of 64-bit integers: JSON numbers end at 2^53. */
 const count = z.string().regex(/^\d{1,19}$/);
 
+/**
+ * pico-USD per second of audio, a decimal string of a multiple of 1,000: audio is counted in milliseconds, so that a charge
+ * never rounds.
+ */
+export const audioSecondPrice = z.string().regex(/^(0|\d{1,15}000)$/);
+
 /** How sure the counts are; a higher rank replaces a lower one for the same request. */
 export const USAGE_RANK = { inputOnly: 1, tokenizer: 2, workerRunning: 3, workerFinal: 4 } as const;
 
@@ -29,9 +35,11 @@ export const usageRecordSchema = z.object({
   inputTokens: count,
   cachedInputTokens: count,
   outputTokens: count,
+  /** Milliseconds of audio that were transcribed; absent where there was none, as in all records of before. */
+  audioMs: count.optional(),
   priceVersion: z.string(),
-  /** pico-USD per token. */
-  prices: z.object({ input: count, cachedInput: count, output: count }),
+  /** pico-USD per token, and per second of audio where that costs something. */
+  prices: z.object({ input: count, cachedInput: count, output: count, audioSecond: audioSecondPrice.optional() }),
   worker: z.string().nullable(),
   startedAt: z.iso.datetime(),
   endedAt: z.iso.datetime(),

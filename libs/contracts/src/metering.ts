@@ -20,7 +20,9 @@ export const usageRowSchema = z.object({
   cachedInputTokens: int,
   outputTokens: int,
   totalTokens: int,
-  /** tokens × price at the version each request was admitted with, decimal USD. */
+  /** Milliseconds of audio. */
+  audioMs: int,
+  /** tokens × price, and audio × price, at the version each request was admitted with, decimal USD. */
   cost: z.string(),
   currency: z.literal('USD'),
 });
@@ -40,9 +42,11 @@ export const generationSchema = z.object({
   cachedInputTokens: int,
   outputTokens: int,
   totalTokens: int,
+  /** Milliseconds of audio; metering of before there was any does not say. */
+  audioMs: int.default(0),
   /** The worker did not count it. */
   estimated: z.boolean(),
-  /** tokens × price at the version it was admitted with, decimal USD. */
+  /** tokens × price, and audio × price, at the version it was admitted with, decimal USD. */
   cost: z.string(),
   currency: z.literal('USD'),
   priceVersion: z.string(),

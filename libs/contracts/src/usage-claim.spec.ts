@@ -23,6 +23,7 @@ const others: { [K in keyof UsageRecord]: UsageRecord[K] } = {
   inputTokens: '101',
   cachedInputTokens: '21',
   outputTokens: '31',
+  audioMs: '1500',
   priceVersion: 'p2',
   prices: { input: '1', cachedInput: '1', output: '3' },
   worker: null,
@@ -43,6 +44,14 @@ describe('usageHash', () => {
 
   it.each(['input', 'cachedInput', 'output'] as const)('changes with the price of %s', (price) => {
     expect(usageHash({ ...record, prices: { ...record.prices, [price]: '9' } })).not.toBe(usageHash(record));
+  });
+
+  it('changes with the price of audio where there is audio, and stays what it was where there is none', () => {
+    const audio = { ...record, audioMs: '1500' };
+    const priced = { ...record.prices, audioSecond: '1000' };
+    expect(usageHash({ ...audio, prices: priced })).not.toBe(usageHash(audio));
+    expect(usageHash({ ...record, prices: priced })).toBe(usageHash(record));
+    expect(usageHash(record)).toBe('IQzgrjwePTMqgGnB3EQxCmqW9PNFFqjrMiVJKX3rtU0');
   });
 
   it('does not change with the place in the journal or the order of keys', () => {

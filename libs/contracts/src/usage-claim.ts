@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { TokenCounts, UnitPrices } from '@sluice/primitives/money';
+import type { Quantities, UnitPrices } from '@sluice/primitives/money';
 import type { UsageRecord } from './gateway.js';
 
 /**
@@ -56,37 +56,45 @@ export function usageHash(record: UsageRecord): string {
     record.startedAt,
     record.endedAt,
     record.ttftMs,
+    // Only where it is there: records of before it was keep their hash.
+    ...(record.audioMs === undefined ? [] : [record.audioMs, record.prices.audioSecond ?? '0']),
   ];
   return createHash('sha256').update(JSON.stringify(content)).digest('base64url');
 }
 
-export const tokensOf = (record: UsageRecord): TokenCounts => ({
+export const quantitiesOf = (record: UsageRecord): Quantities => ({
   input: BigInt(record.inputTokens),
   cachedInput: BigInt(record.cachedInputTokens),
   output: BigInt(record.outputTokens),
+  ...(record.audioMs === undefined ? {} : { audioMs: BigInt(record.audioMs) }),
 });
 
 export const unitPricesOf = (prices: UsageRecord['prices']): UnitPrices => ({
   input: BigInt(prices.input),
   cachedInput: BigInt(prices.cachedInput),
   output: BigInt(prices.output),
+  // A multiple of 1,000: nothing is lost.
+  ...(prices.audioSecond === undefined ? {} : { audioMs: BigInt(prices.audioSecond) / 1_000n }),
 });
 
 /** No request has this many tokens; below it, sums of millions of records stay within 64 bits. */
 const MOST_TOKENS = 1_000_000_000_000n;
+/** 31 years. */
+const MOST_AUDIO_MS = 1_000_000_000_000n;
 /** Names are parts of index keys; five of them in one key must stay below what a B-tree page takes. */
 const LONGEST_NAME = 128;
 
-export type Oddity = 'cached_exceeds_input' | 'too_many_tokens' | 'unfit_name' | 'implausible_time';
+export type Oddity = 'cached_exceeds_input' | 'too_many_tokens' | 'too_long_audio' | 'unfit_name' | 'implausible_time';
 
 /**
  * Why a record that has the right shape can't be true, or can't be stored; undefined where it is fine. Such a record is
  * set aside, alone: one odd record must not take the rest of its batch with it.
  */
 export function oddityOf(record: UsageRecord): Oddity | undefined {
-  const tokens = tokensOf(record);
-  if (tokens.cachedInput > tokens.input) return 'cached_exceeds_input';
-  if (tokens.input > MOST_TOKENS || tokens.output > MOST_TOKENS) return 'too_many_tokens';
+  const { input, cachedInput, output, audioMs = 0n } = quantitiesOf(record);
+  if (cachedInput > input) return 'cached_exceeds_input';
+  if (input > MOST_TOKENS || output > MOST_TOKENS) return 'too_many_tokens';
+  if (audioMs > MOST_AUDIO_MS) return 'too_long_audio';
   if (namesOf(record).some((name) => name.length > LONGEST_NAME || name.includes('\0'))) return 'unfit_name';
   // The form was checked before; only the century is left: databases end, or wrap, outside of their own range.
   if (![record.startedAt, record.endedAt].every((time) => time.startsWith('20'))) return 'implausible_time';

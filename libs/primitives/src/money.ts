@@ -35,17 +35,22 @@ export interface UnitPrices {
   readonly input: PicoUsd;
   readonly cachedInput: PicoUsd;
   readonly output: PicoUsd;
+  /** pico-USD per millisecond of audio; absent = free. */
+  readonly audioMs?: PicoUsd;
 }
 
-/** Token counts of a request; `cachedInput` is the part of `input` that came from a prefix cache. */
-export interface TokenCounts {
+/** What a request took; `cachedInput` is the part of `input` that came from a prefix cache. */
+export interface Quantities {
   readonly input: bigint;
   readonly cachedInput: bigint;
   readonly output: bigint;
+  /** Milliseconds of audio; absent = none. */
+  readonly audioMs?: bigint;
 }
 
-/** tokens × price, exact. */
-export const costOf = (tokens: TokenCounts, prices: UnitPrices): PicoUsd =>
-  (tokens.input - tokens.cachedInput) * prices.input +
-  tokens.cachedInput * prices.cachedInput +
-  tokens.output * prices.output;
+/** quantity × price, exact. */
+export const costOf = (taken: Quantities, prices: UnitPrices): PicoUsd =>
+  (taken.input - taken.cachedInput) * prices.input +
+  taken.cachedInput * prices.cachedInput +
+  taken.output * prices.output +
+  (taken.audioMs ?? 0n) * (prices.audioMs ?? 0n);

@@ -27,6 +27,15 @@ describe('decideCharge', () => {
     expect(chargeOf()).toMatchObject({ cost: 270n, charged: 270n, absorbed: 0n });
   });
 
+  it('charges audio to the millisecond, beside the tokens there were', () => {
+    const prices = { ...record().prices, audioSecond: '7000' };
+    const priced: PriceVersion = { ...price, prices: { ...price.prices, audioMs: 7n } };
+    const spoken = record({ audioMs: '1501', prices });
+    expect(charged(decideCharge(undefined, spoken, priced, 100_000n))).toMatchObject({ cost: 270n + 1_501n * 7n });
+    expect(charged(decideCharge(undefined, record({ audioMs: '1501' }), price, 1_000n))).toMatchObject({ cost: 270n });
+    expect(decideCharge(undefined, spoken, price, 1_000n)).toMatchObject({ reason: 'price_mismatch' });
+  });
+
   it('takes no more than there is: the rest is absorbed, the balance never negative', () => {
     expect(chargeOf({}, 100n)).toMatchObject({ cost: 270n, charged: 100n, absorbed: 170n });
     expect(chargeOf({}, 0n)).toMatchObject({ charged: 0n, absorbed: 270n });

@@ -2,13 +2,13 @@ import type { UsageRecord } from '@sluice/contracts/gateway';
 import {
   judgeClaim,
   oddityOf,
-  tokensOf,
+  quantitiesOf,
   unitPricesOf,
   usageHash,
   type Claim,
   type Oddity,
 } from '@sluice/contracts/usage-claim';
-import { costOf, type PicoUsd, type TokenCounts } from '@sluice/primitives/money';
+import { costOf, type PicoUsd, type Quantities } from '@sluice/primitives/money';
 import { samePrices, type PriceVersion } from '../prices/price.decider.js';
 
 /** What a request was charged. Money in pico-USD; cost = charged + absorbed. */
@@ -18,7 +18,7 @@ export interface Charge extends Claim {
   readonly keyId: string;
   readonly model: string;
   readonly priceVersion: string;
-  readonly tokens: TokenCounts;
+  readonly taken: Quantities;
   /** Milliseconds since the Unix epoch; the charge counts in the month in which the request ended. */
   readonly endedAt: number;
   readonly cost: PicoUsd;
@@ -59,8 +59,8 @@ export function decideCharge(
   if (price.model !== record.model || !samePrices(price.prices, unitPricesOf(record.prices)))
     return aside('price_mismatch');
 
-  const tokens = tokensOf(record);
-  const cost = costOf(tokens, price.prices);
+  const taken = quantitiesOf(record);
+  const cost = costOf(taken, price.prices);
   const charged = chargeFor(cost, known, available);
   const charge: Charge = {
     requestId: record.requestId,
@@ -70,7 +70,7 @@ export function decideCharge(
     keyId: record.keyId,
     model: record.model,
     priceVersion: record.priceVersion,
-    tokens,
+    taken,
     endedAt: Date.parse(record.endedAt),
     cost,
     charged,

@@ -90,7 +90,7 @@ function transactionOf({ before, charge }: Booking, id: string, createdAt: numbe
 async function lockCharges(em: EntityManager, requestIds: readonly string[]): Promise<Map<string, Charge>> {
   const { rows } = await sql<Record<string, string> & { rank: number }>`
     select request_id, rank, hash, organization_id, key_id, model, price_version, input_tokens, cached_input_tokens,
-      output_tokens, cost_pico, charged_pico, absorbed_pico, (extract(epoch from ended_at) * 1000)::bigint as ended_ms
+      output_tokens, audio_ms, cost_pico, charged_pico, absorbed_pico, (extract(epoch from ended_at) * 1000)::bigint as ended_ms
     from charges where request_id = any(${requestIds}::text[]) order by request_id for update
   `.execute(tablesOf(em));
   return new Map(
@@ -103,10 +103,11 @@ async function lockCharges(em: EntityManager, requestIds: readonly string[]): Pr
         keyId: row['key_id']!,
         model: row['model']!,
         priceVersion: row['price_version']!,
-        tokens: {
+        taken: {
           input: BigInt(row['input_tokens']!),
           cachedInput: BigInt(row['cached_input_tokens']!),
           output: BigInt(row['output_tokens']!),
+          audioMs: BigInt(row['audio_ms']!),
         },
         endedAt: Number(row['ended_ms']),
         cost: BigInt(row['cost_pico']!),
@@ -132,9 +133,10 @@ const CHARGE_COLUMNS: UnnestColumns<ChargeRow> = {
   key_id: ['text', ({ charge }) => charge.keyId],
   model: ['text', ({ charge }) => charge.model],
   price_version: ['text', ({ charge }) => charge.priceVersion],
-  input_tokens: ['bigint', ({ charge }) => charge.tokens.input],
-  cached_input_tokens: ['bigint', ({ charge }) => charge.tokens.cachedInput],
-  output_tokens: ['bigint', ({ charge }) => charge.tokens.output],
+  input_tokens: ['bigint', ({ charge }) => charge.taken.input],
+  cached_input_tokens: ['bigint', ({ charge }) => charge.taken.cachedInput],
+  output_tokens: ['bigint', ({ charge }) => charge.taken.output],
+  audio_ms: ['bigint', ({ charge }) => charge.taken.audioMs ?? 0n],
   cost_pico: ['numeric', ({ charge }) => charge.cost],
   charged_pico: ['numeric', ({ charge }) => charge.charged],
   absorbed_pico: ['numeric', ({ charge }) => charge.absorbed],

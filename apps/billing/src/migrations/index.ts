@@ -1,5 +1,6 @@
 import type { MigrationObject } from '@mikro-orm/core';
 import { INTAKE_MIGRATIONS, MESSAGING_MIGRATIONS } from '@sluice/event-store';
+import { AddAudio } from './audio.js';
 import { CreateCharges } from './charges.js';
 import { CreateKeySpend } from './key-spend.js';
 import { CreateLedger } from './ledger.js';
@@ -13,4 +14,5 @@ export const MIGRATIONS: readonly MigrationObject[] = [
   { name: 'billing-002-ledger', class: CreateLedger },
   { name: 'billing-003-charges', class: CreateCharges },
   { name: 'billing-004-key-spend', class: CreateKeySpend },
+  { name: 'billing-005-audio', class: AddAudio },
 ];

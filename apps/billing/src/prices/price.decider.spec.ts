@@ -26,6 +26,8 @@ describe('alreadySet', () => {
     for (const part of ['input', 'cachedInput', 'output'] as const) {
       expect(alreadySet([version()], set({ prices: { ...cheap, [part]: 1n } }), NOW)).toBeUndefined();
     }
+    expect(alreadySet([version()], set({ prices: { ...cheap, audioMs: 1n } }), NOW)).toBeUndefined();
+    expect(alreadySet([version()], set({ prices: { ...cheap, audioMs: 0n } }), NOW)).toEqual(version());
   });
 
   it('makes no version of an unchanged price: the same command twice leads to one version', () => {

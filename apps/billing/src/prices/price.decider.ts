@@ -1,7 +1,7 @@
 import { Rejected } from '@sluice/contracts/errors';
 import type { UnitPrices } from '@sluice/primitives/money';
 
-/** An immutable version of a model's price, in pico-USD per token; times in ms since the Unix epoch. */
+/** An immutable version of a model's price, in pico-USD per token and per millisecond of audio; times in ms since the Unix epoch. */
 export interface PriceVersion {
   readonly version: string;
   readonly model: string;
@@ -46,4 +46,7 @@ export function alreadySet(
 }
 
 export const samePrices = (a: UnitPrices, b: UnitPrices): boolean =>
-  a.input === b.input && a.cachedInput === b.cachedInput && a.output === b.output;
+  a.input === b.input &&
+  a.cachedInput === b.cachedInput &&
+  a.output === b.output &&
+  (a.audioMs ?? 0n) === (b.audioMs ?? 0n);

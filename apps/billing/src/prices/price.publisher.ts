@@ -13,6 +13,7 @@ export const priceContract = (price: PriceVersion): Price => ({
     input: String(price.prices.input),
     cachedInput: String(price.prices.cachedInput),
     output: String(price.prices.output),
+    ...(price.prices.audioMs ? { audioSecond: String(price.prices.audioMs * 1_000n) } : {}),
   },
   effectiveFrom: rfc3339(price.effectiveFrom),
 });

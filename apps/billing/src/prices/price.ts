@@ -7,7 +7,10 @@ const fields = {
     .min(1)
     .max(128)
     .regex(/^[^\0]*$/),
-  /** pico-USD per token, which is micro-USD per million tokens: `"150000"` is 0.15 USD per million. */
+  /**
+   * pico-USD per token, which is micro-USD per million tokens: `"150000"` is 0.15 USD per million. `audioSecond`: pico-USD per
+   * second of audio, a multiple of 1,000: `"100000000"` is 0.006 USD per minute.
+   */
   prices: z.strictObject(priceSchema.shape.prices.shape),
 };
 

@@ -44,6 +44,16 @@ describe('prices', () => {
     expect(new Set(events())).toEqual(new Set([version, other.version]));
   });
 
+  it('say what a second of audio costs where it costs something, to the pico-dollar a millisecond', async () => {
+    const model = systemId();
+    const spoken = (await set({ model, prices: { ...PRICES, audioSecond: '100000000' } })).body.data;
+    expect(spoken.prices).toEqual({ ...PRICES, audioSecond: '100000000' });
+    const free = (await set({ model, prices: { ...PRICES, audioSecond: '0' } })).body.data;
+    expect([free.prices, free.version === spoken.version]).toEqual([PRICES, false]);
+    const answer = await set({ model, prices: { ...PRICES, audioSecond: '1500' } });
+    expect(answer).toMatchObject({ status: 400, body: { error: { param: 'prices.audioSecond' } } });
+  });
+
   it('that begin later are shown beside the one in force', async () => {
     const model = systemId();
     const now = (await set({ model, prices: PRICES })).body.data;

@@ -36,6 +36,7 @@ export class PricesStore {
           input: String(made.prices.input),
           cached_input: String(made.prices.cachedInput),
           output: String(made.prices.output),
+          audio_ms: String(made.prices.audioMs ?? 0n),
           effective_from: rfc3339(made.effectiveFrom),
           source: made.source,
         })
@@ -96,7 +97,12 @@ export class PricesStore {
 const priceVersion = (row: Selectable<Tables['prices']>): PriceVersion => ({
   version: row.version,
   model: row.model,
-  prices: { input: BigInt(row.input), cachedInput: BigInt(row.cached_input), output: BigInt(row.output) },
+  prices: {
+    input: BigInt(row.input),
+    cachedInput: BigInt(row.cached_input),
+    output: BigInt(row.output),
+    audioMs: BigInt(row.audio_ms),
+  },
   effectiveFrom: Date.parse(row.effective_from),
   source: row.source,
 });

@@ -38,6 +38,7 @@ describe('one generation', () => {
       cachedInputTokens: 20,
       outputTokens: 30,
       totalTokens: 130,
+      audioMs: 0,
       estimated: false,
       cost: '0.00000000027',
       currency: 'USD',

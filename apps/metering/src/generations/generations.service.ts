@@ -15,6 +15,7 @@ type Row = Record<
   | 'input_tokens'
   | 'cached_input_tokens'
   | 'output_tokens'
+  | 'audio_ms'
   | 'cost_pico'
   | 'price_version'
   | 'started_ms'
@@ -31,7 +32,7 @@ export class Generations {
   async find(organizationId: string, keyId: string, requestId: string): Promise<Generation | undefined> {
     const { rows } = await sql<Row>`
       select project, workload, model, endpoint, outcome, stream, estimated, input_tokens, cached_input_tokens,
-        output_tokens, cost_pico, price_version, ttft_ms, (extract(epoch from started_at) * 1000)::bigint as started_ms,
+        output_tokens, audio_ms, cost_pico, price_version, ttft_ms, (extract(epoch from started_at) * 1000)::bigint as started_ms,
         (extract(epoch from ended_at) * 1000)::bigint as ended_ms
       from usage_records
       where request_id = ${requestId} and organization_id = ${organizationId} and key_id = ${keyId}
@@ -50,6 +51,7 @@ export class Generations {
       cachedInputTokens: count(row.cached_input_tokens),
       outputTokens: count(row.output_tokens),
       totalTokens: count(String(BigInt(row.input_tokens) + BigInt(row.output_tokens))),
+      audioMs: count(row.audio_ms),
       estimated: row.estimated,
       cost: formatUsd(BigInt(row.cost_pico)),
       currency: 'USD',

@@ -107,6 +107,18 @@ class DateKeyNames extends Migration {
   }
 }
 
+/** Milliseconds of audio; none in what was recorded before. A constant default rewrites no table. */
+class AddAudio extends Migration {
+  override async up(): Promise<void> {
+    this.addSql(`
+      alter table usage_records
+        add column audio_ms bigint not null default 0,
+        add column audio_second_price numeric(38,0) not null default 0`);
+    for (const granularity of ['minute', 'hour', 'day'])
+      this.addSql(`alter table usage_by_${granularity} add column audio_ms bigint not null default 0`);
+  }
+}
+
 // The names are what the database remembers: never change one, never reorder, append at the end.
 export const MIGRATIONS: readonly MigrationObject[] = [
   ...INTAKE_MIGRATIONS,
@@ -115,4 +127,5 @@ export const MIGRATIONS: readonly MigrationObject[] = [
   { name: 'metering-003-key-names', class: CreateKeyNames },
   { name: 'metering-004-key-totals', class: CreateKeyTotals },
   { name: 'metering-005-key-names-dated', class: DateKeyNames },
+  { name: 'metering-006-audio', class: AddAudio },
 ];

@@ -49,4 +49,4 @@ export class UsageQueryService {
 const sums = sql`
   sum(request_count)::text as requests, sum(error_count)::text as errors, sum(input_tokens)::text as input_tokens,
   sum(cached_input_tokens)::text as cached_input_tokens, sum(output_tokens)::text as output_tokens,
-  sum(cost_pico)::text as cost`;
+  sum(audio_ms)::text as audio_ms, sum(cost_pico)::text as cost`;

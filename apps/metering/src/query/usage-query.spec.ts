@@ -25,6 +25,7 @@ const row: SummedRow = {
   input_tokens: '9007199254740993',
   cached_input_tokens: '0',
   output_tokens: '7',
+  audio_ms: '61500',
   cost: '1500000000001',
 };
 
@@ -111,6 +112,7 @@ describe('usageRow', () => {
       cachedInputTokens: 0,
       outputTokens: 7,
       totalTokens: '9007199254741000',
+      audioMs: 61_500,
       cost: '1.500000000001',
       currency: 'USD',
     });

@@ -140,6 +140,7 @@ export interface SummedRow extends Partial<Record<GroupColumn, string>> {
   readonly input_tokens: string;
   readonly cached_input_tokens: string;
   readonly output_tokens: string;
+  readonly audio_ms: string;
   readonly cost: string;
 }
 
@@ -156,6 +157,7 @@ export function usageRow(row: SummedRow): UsageRow {
     cachedInputTokens: count(row.cached_input_tokens),
     outputTokens: count(row.output_tokens),
     totalTokens: count(String(BigInt(row.input_tokens) + BigInt(row.output_tokens))),
+    audioMs: count(row.audio_ms),
     cost: formatUsd(BigInt(row.cost)),
     currency: 'USD',
   };

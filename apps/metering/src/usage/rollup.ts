@@ -1,4 +1,4 @@
-import { unitPricesOf, tokensOf } from '@sluice/contracts/usage-claim';
+import { quantitiesOf, unitPricesOf } from '@sluice/contracts/usage-claim';
 import type { UsageRecord } from '@sluice/contracts/gateway';
 import { GRANULARITIES } from '@sluice/contracts/metering';
 import { costOf, type PicoUsd } from '@sluice/primitives/money';
@@ -23,6 +23,7 @@ export interface Sums {
   readonly inputTokens: bigint;
   readonly cachedInputTokens: bigint;
   readonly outputTokens: bigint;
+  readonly audioMs: bigint;
   readonly cost: PicoUsd;
 }
 
@@ -36,7 +37,7 @@ export interface Contribution extends Dimensions, Sums {
 }
 
 export function contributionOf(record: UsageRecord): Contribution {
-  const tokens = tokensOf(record);
+  const taken = quantitiesOf(record);
   return {
     organizationId: record.organizationId,
     project: record.project,
@@ -46,10 +47,11 @@ export function contributionOf(record: UsageRecord): Contribution {
     endedAt: Date.parse(record.endedAt),
     requests: 1n,
     errors: record.outcome === 'error' ? 1n : 0n,
-    inputTokens: tokens.input,
-    cachedInputTokens: tokens.cachedInput,
-    outputTokens: tokens.output,
-    cost: costOf(tokens, unitPricesOf(record.prices)),
+    inputTokens: taken.input,
+    cachedInputTokens: taken.cachedInput,
+    outputTokens: taken.output,
+    audioMs: taken.audioMs ?? 0n,
+    cost: costOf(taken, unitPricesOf(record.prices)),
   };
 }
 
@@ -61,6 +63,7 @@ export const negated = (contribution: Contribution): Contribution => ({
   inputTokens: -contribution.inputTokens,
   cachedInputTokens: -contribution.cachedInputTokens,
   outputTokens: -contribution.outputTokens,
+  audioMs: -contribution.audioMs,
   cost: -contribution.cost,
 });
 
@@ -91,6 +94,7 @@ export function rollUp(contributions: readonly Contribution[], granularity: Gran
       inputTokens: (row?.inputTokens ?? 0n) + c.inputTokens,
       cachedInputTokens: (row?.cachedInputTokens ?? 0n) + c.cachedInputTokens,
       outputTokens: (row?.outputTokens ?? 0n) + c.outputTokens,
+      audioMs: (row?.audioMs ?? 0n) + c.audioMs,
       cost: (row?.cost ?? 0n) + c.cost,
     });
   }
@@ -106,4 +110,5 @@ const isNothing = (row: Sums): boolean =>
   row.inputTokens === 0n &&
   row.cachedInputTokens === 0n &&
   row.outputTokens === 0n &&
+  row.audioMs === 0n &&
   row.cost === 0n;

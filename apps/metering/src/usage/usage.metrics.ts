@@ -7,6 +7,11 @@ const tokens = new Counter({
   help: 'Tokens booked. For rates: a record that replaces another counts anew; the tables are exact.',
   labelNames: ['model', 'direction'] as const,
 });
+const audio = new Counter({
+  name: 'sluice_metering_audio_seconds_total',
+  help: 'Seconds of audio booked. For rates, as the tokens are.',
+  labelNames: ['model'] as const,
+});
 const records = new Counter({ name: 'sluice_metering_records_total', help: 'Usage records taken from the stream.' });
 const duplicates = new Counter({
   name: 'sluice_metering_duplicates_total',
@@ -32,6 +37,7 @@ export function countBatch(batch: UsageBatch, decision: UsageDecision, now: numb
     tokens.inc({ model: c.model, direction: 'input' }, Number(c.inputTokens - c.cachedInputTokens));
     tokens.inc({ model: c.model, direction: 'cached_input' }, Number(c.cachedInputTokens));
     tokens.inc({ model: c.model, direction: 'output' }, Number(c.outputTokens));
+    if (c.audioMs > 0n) audio.inc({ model: c.model }, Number(c.audioMs) / 1000);
   }
   const newest = Math.max(...batch.records.map((record) => Date.parse(record.endedAt)));
   lag.set(Math.max(0, now - newest) / 1000);

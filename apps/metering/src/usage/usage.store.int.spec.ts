@@ -56,6 +56,23 @@ describe('UsageStore', () => {
     expect(await sums('day')).toEqual([{ rows: 2, ...all }]);
   });
 
+  it('books milliseconds of audio and what they cost, and takes back what a better record replaces', async () => {
+    const prices = { ...record().prices, audioSecond: '7000' };
+    const spoken = (change: Partial<UsageRecord>) => record({ requestId: 'spoken', seq: 1, prices, ...change });
+    await store.take(batch([record(), spoken({ rank: 2, estimated: true, audioMs: '9000' })]));
+    await store.take(batch([spoken({ audioMs: '1501' })]));
+    for (const granularity of ['minute', 'hour', 'day'])
+      expect(
+        await rows(`select sum(audio_ms)::int as ms, sum(cost_pico)::text as cost from usage_by_${granularity}`),
+      ).toEqual([{ ms: 1501, cost: String(2 * 270 + 1501 * 7) }]);
+    expect(
+      await rows(`select audio_ms, audio_second_price::text as price from usage_records order by request_id`),
+    ).toEqual([
+      { audio_ms: '0', price: '0' },
+      { audio_ms: '1501', price: '7000' },
+    ]);
+  });
+
   it('counts a record once, however often and in whatever batches it comes', async () => {
     await store.take(batch(many(10)));
     await store.take(batch(many(10)));

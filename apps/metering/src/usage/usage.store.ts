@@ -96,10 +96,12 @@ const recordColumns = (boot: string): UnnestColumns<ClaimRow> => ({
   input_tokens: ['bigint', ({ record }) => record.inputTokens],
   cached_input_tokens: ['bigint', ({ record }) => record.cachedInputTokens],
   output_tokens: ['bigint', ({ record }) => record.outputTokens],
+  audio_ms: ['bigint', ({ record }) => record.audioMs ?? '0'],
   price_version: ['text', ({ record }) => record.priceVersion],
   input_price: ['numeric', ({ record }) => record.prices.input],
   cached_input_price: ['numeric', ({ record }) => record.prices.cachedInput],
   output_price: ['numeric', ({ record }) => record.prices.output],
+  audio_second_price: ['numeric', ({ record }) => record.prices.audioSecond ?? '0'],
   cost_pico: ['numeric', ({ record }) => contributionOf(record).cost],
   worker: ['text', ({ record }) => record.worker],
   started_at: ['timestamptz', ({ record }) => time(record.startedAt)],
@@ -130,7 +132,8 @@ async function replaceRecords(em: EntityManager, boot: string, claims: readonly 
 async function lockBooked(em: EntityManager, requestIds: readonly string[]): Promise<Map<string, Booked>> {
   const { rows } = await sql<Record<string, string> & { rank: number }>`
     select request_id, rank, hash, organization_id, project, workload, key_id, model, outcome, input_tokens,
-      cached_input_tokens, output_tokens, cost_pico, (extract(epoch from ended_at) * 1000)::bigint as ended_ms
+      cached_input_tokens, output_tokens, audio_ms, cost_pico,
+      (extract(epoch from ended_at) * 1000)::bigint as ended_ms
     from usage_records where request_id = any(${requestIds}::text[]) order by request_id for update
   `.execute(tablesOf(em));
   return new Map(
@@ -147,6 +150,7 @@ async function lockBooked(em: EntityManager, requestIds: readonly string[]): Pro
         inputTokens: BigInt(row['input_tokens']!),
         cachedInputTokens: BigInt(row['cached_input_tokens']!),
         outputTokens: BigInt(row['output_tokens']!),
+        audioMs: BigInt(row['audio_ms']!),
         cost: BigInt(row['cost_pico']!),
       };
       return [row['request_id']!, { rank: row.rank, hash: row['hash']!, contribution }];
@@ -154,7 +158,15 @@ async function lockBooked(em: EntityManager, requestIds: readonly string[]): Pro
   );
 }
 
-const SUMS = ['request_count', 'error_count', 'input_tokens', 'cached_input_tokens', 'output_tokens', 'cost_pico'];
+const SUMS = [
+  'request_count',
+  'error_count',
+  'input_tokens',
+  'cached_input_tokens',
+  'output_tokens',
+  'audio_ms',
+  'cost_pico',
+];
 
 async function addToRollup(em: EntityManager, granularity: Granularity, deltas: readonly RollupRow[]): Promise<void> {
   if (deltas.length === 0) return;
@@ -170,6 +182,7 @@ async function addToRollup(em: EntityManager, granularity: Granularity, deltas: 
     input_tokens: ['bigint', (r) => r.inputTokens],
     cached_input_tokens: ['bigint', (r) => r.cachedInputTokens],
     output_tokens: ['bigint', (r) => r.outputTokens],
+    audio_ms: ['bigint', (r) => r.audioMs],
     cost_pico: ['numeric', (r) => r.cost],
   });
   const added = sql.join(SUMS.map((sum) => sql`${sql.ref(sum)} = t.${sql.ref(sum)} + excluded.${sql.ref(sum)}`));
