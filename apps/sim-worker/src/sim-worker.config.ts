@@ -23,6 +23,8 @@ const schema = z.object({
   /** The append-only NDJSON file of what was generated. */
   WORKER_LOG: z.string().min(1),
   MAX_BODY_BYTES: int(1_024, 1_073_741_824).default(16 * 1_048_576),
+  /** Of an uploaded sound. */
+  MAX_AUDIO_BYTES: int(1_024, 1_073_741_824).default(512 * 1_048_576),
 
   /** Sequences that run at once. */
   SLOTS: int(1, 10_000).default(32),

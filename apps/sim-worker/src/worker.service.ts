@@ -17,6 +17,8 @@ import { WorkerMetrics } from './metrics/worker-metrics.service.js';
 import { modelList } from './models/models.js';
 import { responsesProtocol } from './responses/answer.js';
 import { readJson } from './server/exchange.server.js';
+import { transcription } from './transcriptions/answer.js';
+import { readForm } from './transcriptions/form.server.js';
 import { workerServer, type Handler } from './server/worker.server.js';
 import type { SimWorkerConfig } from './sim-worker.config.js';
 import { tokenize } from './tokenize/tokenize.service.js';
@@ -129,6 +131,13 @@ export class Worker {
         '/v1/chat/completions': { POST: generate(completions(chatDialect)) },
         '/v1/completions': { POST: generate(completions(textDialect)) },
         '/v1/responses': { POST: generate(responsesProtocol) },
+        '/v1/audio/transcriptions': {
+          POST: async (exchange) => {
+            const { stallUpload } = machine.faults.get();
+            const form = await readForm(exchange.request, config.MAX_AUDIO_BYTES, stallUpload);
+            await this.generations.serve(transcription(form), form, exchange);
+          },
+        },
         '/v1/embeddings': { POST: async (exchange) => embeddings.serve(await body(exchange), exchange) },
         '/tokenize': { POST: async (exchange) => tokenize(machine, await body(exchange), exchange) },
         '/v1/models': {

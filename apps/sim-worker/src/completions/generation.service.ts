@@ -145,9 +145,10 @@ export class Generations {
       record: (outcome: Outcome, counts) => {
         if (outcome !== 'finished') metrics.finished(request.model, 'abort');
         try {
-          const { model, stream } = request;
+          const { model, stream, audioSeconds } = request;
           const head = { requestId: exchange.requestId, startedAt, time: rfc3339(clock.now()) };
-          log.write({ ...head, model, endpoint, ...counts, outcome, stream });
+          const audio = audioSeconds === undefined ? {} : { audioSeconds };
+          log.write({ ...head, model, endpoint, ...counts, ...audio, outcome, stream });
           return true;
         } catch (err) {
           logger.error({ err, requestId: exchange.requestId }, 'the generation log takes no more');

@@ -24,6 +24,8 @@ export interface GenerationRequest {
   readonly cacheSalt: string;
   readonly seed: number;
   readonly turn: Turn;
+  /** Of the sound that is transcribed, where there is one. */
+  readonly audioSeconds?: number;
 }
 
 export type Prompt = { readonly texts: readonly string[] } | { readonly tokens: Uint32Array };

@@ -9,6 +9,8 @@ export const faultsSchema = z.strictObject({
   errorStatus: z.int().min(400).max(599).optional(),
   /** Accept the request and send nothing, not even headers, for this long. */
   stallBeforeFirstByteMs: milliseconds.optional(),
+  /** After so many bytes of an uploaded file nothing more of it is read for this long. For whatever model. */
+  stallUpload: z.strictObject({ afterBytes: z.int().min(0), ms: milliseconds }).optional(),
   /** After so many tokens neither generate nor send for this long. */
   stallMidStream: z.strictObject({ afterTokens: tokens, ms: milliseconds }).optional(),
   /** After so many tokens cut the connection (0: after the headers of a stream). */

@@ -13,6 +13,8 @@ export interface GenerationRecord {
   readonly promptTokens: number;
   readonly cachedTokens: number;
   readonly completionTokens: number;
+  /** Where there was a sound. */
+  readonly audioSeconds?: number;
   readonly outcome: 'finished' | 'aborted' | 'error';
   readonly stream: boolean;
 }

@@ -40,6 +40,12 @@ export class Exchange {
     this.end(bytes);
   }
 
+  text(body: string, type: string): void {
+    const bytes = Buffer.from(body);
+    this.response.writeHead(200, { 'content-type': type, 'content-length': bytes.length });
+    this.end(bytes);
+  }
+
   problem(error: Problem): void {
     this.json(error.status, error.body(), error.headers);
   }
