@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createTcpServer, type AddressInfo, type Server as TcpServer, type Socket } from 'node:net';
+import type { Readable } from 'node:stream';
 import { afterEach, beforeAll, beforeEach } from '@jest/globals';
 import { systemClock } from '@sluice/primitives/clock';
 import { ServiceTokens } from '@sluice/service-kit';
@@ -162,7 +163,7 @@ export const token = (as: 'gateway' | 'auth' = 'gateway', audience: 'router' | '
 interface CallOptions {
   path?: string;
   headers?: Record<string, string>;
-  body?: string | Buffer;
+  body?: string | Buffer | Readable;
   signal?: AbortSignal;
 }
 

@@ -8,11 +8,16 @@ import type { Booked, WorkersService } from '../workers/workers.service.js';
 import type { Admission } from './admission.js';
 import { answerHeaders, readErrand, workerHeaders, type Errand } from './headers.js';
 import { isFailure, MAX_ATTEMPTS, mayComeBack, refusalAfter, type Failure, type Outcome } from './outcome.js';
+import { StreamedBody } from './streamed-body.js';
 import { callWorker } from './worker-call.client.js';
 
 /** vLLM's: it counts a prompt, and says nothing about whether a worker can still generate. */
 const COUNTING = '/tokenize';
 const ENDPOINTS = ['/v1/chat/completions', '/v1/completions', '/v1/embeddings', '/v1/responses', COUNTING] as const;
+/** Its body is a file: it passes through, and is never held. */
+const STREAMED = '/v1/audio/transcriptions';
+/** What the sockets and streams of such a body hold on its way. */
+const STREAMED_BYTES = 512 * 1024;
 
 /** The gateway's own limit is 10 MiB; what it adds to a body (stream options) must not break a request it admitted. */
 const MAX_BODY_BYTES = 11 * 1024 * 1024;
@@ -51,6 +56,12 @@ export class InferenceRoute {
     scope.addHook('onRequest', (request, reply, next) => this.letIn(request, reply, next));
     scope.setErrorHandler((error, _request, reply) => this.refuse(reply, toRejected(error)));
     for (const path of ENDPOINTS) scope.post(path, (request, reply) => this.serve(path, request, reply));
+    void scope.register((streamed, _options, ready) => {
+      streamed.removeAllContentTypeParsers();
+      streamed.addContentTypeParser('*', (_request, payload, parsed) => parsed(null, payload));
+      streamed.post(STREAMED, (request, reply) => this.serve(STREAMED, request, reply));
+      ready();
+    });
     done();
   };
 
@@ -77,9 +88,13 @@ export class InferenceRoute {
   }
 
   private letIn(request: FastifyRequest, reply: FastifyReply, next: (error?: Error) => void): void {
-    const leave = this.admission.enter(Number(request.headers['content-length'] ?? MAX_BODY_BYTES));
+    const streamed = request.routeOptions.url === STREAMED;
+    const leave = this.admission.enter(
+      streamed ? STREAMED_BYTES : Number(request.headers['content-length'] ?? MAX_BODY_BYTES),
+    );
     if (!leave) return next(new Rejected('queue_full', 'This router has all it can hold.', { retryAfter: 1 }));
-    const arrival = setTimeout(() => request.raw.destroy(), BODY_ARRIVAL_MS);
+    // A file takes as long as its sender and the worker need, up to the deadline.
+    const arrival = streamed ? undefined : setTimeout(() => request.raw.destroy(), BODY_ARRIVAL_MS);
     request.raw.once('end', () => clearTimeout(arrival));
     reply.raw.once('close', () => {
       clearTimeout(arrival);
@@ -95,13 +110,15 @@ export class InferenceRoute {
       defaultMs: this.options.defaultDeadlineMs,
       maxMs: this.options.maxDeadlineMs,
     });
-    const { body } = request;
-    if (!Buffer.isBuffer(body) || body.length === 0) throw new Rejected('invalid_request', 'A body is missing.');
+    const ended = new AbortController();
+    const body =
+      path === STREAMED ? new StreamedBody(request.raw, () => ended.abort()) : (request.body as Buffer | undefined);
+    if (!body || (Buffer.isBuffer(body) && body.length === 0))
+      throw new Rejected('invalid_request', 'A body is missing.');
 
     // From here on the raw response is ours.
     reply.hijack();
     const out = reply.raw;
-    const ended = new AbortController();
     out.once('close', () => {
       if (!out.writableFinished) ended.abort();
     });
@@ -119,6 +136,7 @@ export class InferenceRoute {
       const outcome = await this.attempt(path, request, reply, { errand, body, worker, attempt, deadlineAt, ended });
       if (!isFailure(outcome)) break;
       failure = outcome;
+      if (body instanceof StreamedBody && body.begun) break;
       if (outcome.kind !== 'unreachable') tried.add(worker.id);
     }
     clearTimeout(deadline);
@@ -138,7 +156,7 @@ export class InferenceRoute {
     reply: FastifyReply,
     run: {
       errand: Errand;
-      body: Buffer;
+      body: Buffer | StreamedBody;
       worker: Booked;
       attempt: number;
       deadlineAt: number;
@@ -152,7 +170,7 @@ export class InferenceRoute {
       pool: worker.pool,
       path: worker.base + path,
       headers: workerHeaders(request.headers, errand.requestId, attempt, worker.secret),
-      body: run.body,
+      body: run.body instanceof StreamedBody ? run.body.bytes() : run.body,
       headersTimeoutMs: Math.min(this.options.headersTimeoutMs, left),
       idleTimeoutMs: Math.min(this.options.idleTimeoutMs, left),
       ended: run.ended.signal,

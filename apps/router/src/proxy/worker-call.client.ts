@@ -1,4 +1,5 @@
 import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import type { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import { retryAfterSeconds } from './headers.js';
 import { judge, type Outcome } from './outcome.js';
@@ -7,7 +8,8 @@ export interface WorkerCallOptions {
   readonly pool: Dispatcher;
   readonly path: string;
   readonly headers: Record<string, string>;
-  readonly body: Buffer;
+  /** Whole, or as it comes. */
+  readonly body: Buffer | Readable;
   /** Milliseconds to the worker's response head, and between two pieces of its body; undici keeps them to about ±0.5 s. */
   readonly headersTimeoutMs: number;
   readonly idleTimeoutMs: number;
