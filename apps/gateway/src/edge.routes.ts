@@ -14,7 +14,9 @@ import type { ManagementRoute } from './management/management.route.js';
 
 const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const;
 /** Of the inference plane, and not there yet. */
-const NOT_YET = ['/audio/transcriptions', '/key/usage'];
+const NOT_YET = ['/key/usage'];
+/** Read as it comes, not whole. */
+const STREAMED: Endpoint = 'audio/transcriptions';
 
 export interface EdgeRoutes {
   readonly inference: InferenceRoute;
@@ -38,7 +40,14 @@ export function edgeRoutes(routes: EdgeRoutes) {
     scope.setErrorHandler((error, request, reply) => problem(request, reply, toRejected(error)));
 
     for (const prefix of ['/v1', '/inference/v1', '/w/:project/:workload/v1']) {
-      for (const endpoint of Object.keys(ENDPOINTS) as Endpoint[]) {
+      await scope.register(async (streamed) => {
+        streamed.removeAllContentTypeParsers();
+        streamed.addContentTypeParser('*', (_request, payload, parsed) => parsed(null, payload));
+        only(streamed, 'POST', `${prefix}/${STREAMED}`, (request, reply) =>
+          inference.handle(request, reply, STREAMED, workloadOf(request)),
+        );
+      });
+      for (const endpoint of (Object.keys(ENDPOINTS) as Endpoint[]).filter((one) => one !== STREAMED)) {
         only(scope, 'POST', `${prefix}/${endpoint}`, (request, reply) =>
           inference.handle(request, reply, endpoint, workloadOf(request)),
         );

@@ -2,6 +2,8 @@ import { baseConfig, defineConfig, secretPrefixes } from '@sluice/service-kit';
 import { z } from 'zod';
 import { parseBlock } from './keys/address-blocks.js';
 
+const bytes = (fallback: number) => z.coerce.number().int().min(1).default(fallback);
+
 export const gatewayConfig = defineConfig({
   ...baseConfig,
   NATS_URL: z.url(),
@@ -37,10 +39,11 @@ export const gatewayConfig = defineConfig({
   /** How many gateways run: each enforces its share of a key's rate while Redis is away. */
   GATEWAYS: z.coerce.number().int().min(1).max(10_000).default(1),
   /** Bytes of a request's body. */
-  BODY_LIMIT: z.coerce
-    .number()
-    .int()
-    .min(1)
-    .default(10 * 1024 * 1024),
+  BODY_LIMIT: bytes(10 * 1024 * 1024),
+  /** Bytes of a form with a file, which passes through. */
+  UPLOAD_LIMIT: bytes(256 * 1024 * 1024),
+  /** Bytes of a file that are held while its `model` has not come yet: of one upload, and of all of them together. */
+  UPLOAD_HOLD: bytes(25 * 1024 * 1024),
+  UPLOADS_HELD: bytes(256 * 1024 * 1024),
 });
 export type GatewayConfig = ReturnType<typeof gatewayConfig>;

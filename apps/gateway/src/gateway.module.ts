@@ -8,6 +8,7 @@ import { systemId } from '@sluice/primitives/id';
 import { HealthRegistry, logBroker, ServiceClient, ServiceTokens } from '@sluice/service-kit';
 import { GenerationsRoute } from './generations/generations.route.js';
 import type { GatewayConfig } from './gateway.config.js';
+import { Uploads } from './audio/uploads.service.js';
 import { Admission } from './inference/admission.service.js';
 import { CountTokensRoute } from './inference/count-tokens.route.js';
 import { InferenceRoute } from './inference/inference.route.js';
@@ -168,7 +169,13 @@ export class GatewayModule {
           provide: InferenceRoute,
           inject: [Admission, UsageLog, Relay, Refusals],
           useFactory: (admission: Admission, { journal }: UsageLog, relay: Relay, refusals: Refusals) =>
-            new InferenceRoute(admission, journal, relay, refusals),
+            new InferenceRoute(
+              admission,
+              journal,
+              relay,
+              refusals,
+              new Uploads(config.UPLOAD_LIMIT, { one: config.UPLOAD_HOLD, all: config.UPLOADS_HELD }),
+            ),
         },
         {
           provide: CountTokensRoute,

@@ -4,8 +4,8 @@ import { readResponsesRequest } from '../responses/responses-request.js';
 import { readInferenceRequest, type InferenceRequest } from './inference-request.js';
 
 interface EndpointRules {
-  /** @throws Rejected `invalid_request` */
-  readonly read: (body: Buffer | undefined, requestId: string) => InferenceRequest;
+  /** Undefined: a form, which is not read whole. @throws Rejected `invalid_request` */
+  readonly read: ((body: Buffer | undefined, requestId: string) => InferenceRequest) | undefined;
   /** Where a worker is asked. */
   readonly path: string;
   /** The fields that say how long an answer may be, the one that wins first; none: it generates nothing. */
@@ -21,6 +21,7 @@ export const ENDPOINTS = {
   embeddings: { read: readInferenceRequest, path: '/v1/embeddings', most: [] },
   messages: { read: readMessagesRequest, path: '/v1/chat/completions', most: TOKENS },
   responses: { read: readResponsesRequest, path: '/v1/responses', most: ['max_output_tokens'] },
+  'audio/transcriptions': { read: undefined, path: '/v1/audio/transcriptions', most: [] },
   inference: { read: readPrompt, path: '/v1/completions', most: TOKENS },
 } as const satisfies Readonly<Record<string, EndpointRules>>;
 

@@ -10,6 +10,8 @@ export class Exchange {
   ended = false;
   attempt = 1;
   worker: string | null = null;
+  /** The answer came as a stream, whether or not that was known when it was opened. */
+  streamed = false;
   private firstByteAt: number | undefined;
   private usage: ReportedUsage | undefined;
   private usageRank: number = USAGE_RANK.inputOnly;
@@ -25,9 +27,9 @@ export class Exchange {
     return this.usage;
   }
 
-  /** The counts are not the worker's. */
+  /** The counts are not the worker's, or the length of the sound is a guess. */
   get estimated(): boolean {
-    return this.guesses;
+    return this.guesses || this.usage?.audio?.by === 'guess';
   }
 
   /** Input and output as far as they are known; undefined when nothing was counted. */
@@ -39,7 +41,8 @@ export class Exchange {
   saw(usage: ReportedUsage, final: boolean): void {
     this.usage = usage;
     this.guesses = false;
-    this.usageRank = final ? USAGE_RANK.workerFinal : USAGE_RANK.workerRunning;
+    if (!isWorkers(usage)) this.usageRank = USAGE_RANK.tokenizer;
+    else this.usageRank = final ? USAGE_RANK.workerFinal : USAGE_RANK.workerRunning;
   }
 
   /** What it must have taken by now, as far as the worker has counted nothing. */
@@ -58,17 +61,26 @@ export class Exchange {
   record(outcome: Outcome, endedAt: string): Omit<UsageRecord, 'seq'> {
     return {
       ...this.opened,
+      stream: this.opened.stream || this.streamed,
       attempt: this.attempt,
       outcome,
       // A stream that ended well has reported its last count, whether or not the worker sent it apart.
-      rank: outcome === 'ok' && this.usage && !this.guesses ? USAGE_RANK.workerFinal : this.usageRank,
-      estimated: this.guesses,
+      rank:
+        outcome === 'ok' && this.usage && !this.guesses && isWorkers(this.usage)
+          ? USAGE_RANK.workerFinal
+          : this.usageRank,
+      estimated: this.estimated,
       inputTokens: String(this.usage?.input ?? 0),
       cachedInputTokens: String(this.usage?.cachedInput ?? 0),
       outputTokens: String(this.usage?.output ?? 0),
+      ...(this.usage?.audio ? { audioMs: String(this.usage.audio.ms) } : {}),
       worker: this.worker,
       endedAt,
       ttftMs: this.firstByteAt === undefined ? null : Math.round(this.firstByteAt - this.startedAt),
     };
   }
 }
+
+/** Something of it was counted by the worker, and not by the gateway alone. */
+const isWorkers = ({ input, output, audio }: ReportedUsage): boolean =>
+  audio === undefined || audio.by === 'worker' || input + output > 0;

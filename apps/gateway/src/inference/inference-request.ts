@@ -1,4 +1,5 @@
 import { Rejected } from '@sluice/contracts/errors';
+import type { Upload } from '../audio/upload.js';
 import type { Reading } from './reading.js';
 import type { Translation } from './translation.js';
 
@@ -11,6 +12,8 @@ export interface InferenceRequest {
   readonly wantsContinuousUsage: boolean;
   /** For the worker, but for what `upstreamBody` puts into it. */
   readonly body: Record<string, unknown>;
+  /** A form that passes through, in place of `body`. */
+  readonly upload?: Upload;
   /** The body was translated, and the answer has to be translated back. */
   readonly translation?: Translation;
   /** Where the worker answers in another shape than completions have; it counts without being told to. */

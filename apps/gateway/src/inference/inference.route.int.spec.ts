@@ -6,6 +6,7 @@ import type { Journal } from '../journal/journal.service.js';
 import { aKnownKey } from '../keys/known-key.fixture.js';
 import type { KnownKey } from '../keys/known-key.js';
 import type { RateDecision } from '../limits/limiter.js';
+import { Uploads } from '../audio/uploads.service.js';
 import type { Refusals } from '../refusals/refusals.service.js';
 import type { Admission } from './admission.service.js';
 import { InferenceRoute } from './inference.route.js';
@@ -57,7 +58,8 @@ beforeEach(() => {
   } as unknown as Admission;
   const journal = { open: () => journalled() } as unknown as Journal;
   const relay = { run: (order: RelayOrder) => relayed(order) } as unknown as Relay;
-  const route = new InferenceRoute(admission, journal, relay, { note: () => {} } as unknown as Refusals);
+  const refusals = { note: () => {} } as unknown as Refusals;
+  const route = new InferenceRoute(admission, journal, relay, refusals, new Uploads(1, { one: 1, all: 1 }));
   gateway = fastify();
   gateway.removeAllContentTypeParsers();
   gateway.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));

@@ -5,6 +5,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Counter, Histogram } from 'prom-client';
 import type { OpenedRequest } from '../journal/entry.js';
 import type { Journal } from '../journal/journal.service.js';
+import type { Uploads } from '../audio/uploads.service.js';
 import { dialectOf } from '../dialects/dialect-of.js';
 import { limitScopes } from '../limits/limit-scopes.js';
 import type { RateDecision } from '../limits/limiter.js';
@@ -41,6 +42,7 @@ export class InferenceRoute {
     private readonly journal: Journal,
     private readonly relay: Relay,
     private readonly refusals: Refusals,
+    private readonly uploads: Uploads,
   ) {}
 
   /** @param workload `<project>/<workload>` where the path says it, in place of the body's `model` */
@@ -86,11 +88,14 @@ export class InferenceRoute {
       address: request.ip,
     });
     const { read, path, most } = ENDPOINTS[endpoint];
-    const asked = read(request.body as Buffer | undefined, request.id);
+    const asked = read
+      ? read(request.body as Buffer | undefined, request.id)
+      : await this.uploads.read(request, reply, known.model !== undefined, startedAt + deadlineMs);
     known.model ??= asked.model;
     const admitted = await this.admission.place(presented, known.model);
     // What cannot be sent on takes nothing.
-    const body = upstreamBody(asked, admitted.workload.model);
+    const { model } = admitted.workload;
+    const body = asked.upload?.goesTo(model) ?? upstreamBody(asked, model);
     const scopes = limitScopes(presented.credential);
     // Nobody's time is spent on what nobody limits.
     const estimate = scopes.some(({ tpm }) => tpm !== null) ? estimateTokens(asked, most) : 0;
@@ -111,7 +116,8 @@ export class InferenceRoute {
         body,
         reading: asked.reading ?? completionsReading(asked),
         translation: asked.translation,
-        stream: asked.stream,
+        // Of a form the field may still come.
+        stream: asked.stream || asked.upload !== undefined,
         deadline: startedAt + deadlineMs,
       });
       return result;

@@ -5,6 +5,8 @@ import { readUsage, type ReportedUsage } from './usage.js';
 export interface Reading {
   /** @throws SyntaxError for what is none of the worker's events */
   event(event: Buffer): WorkerEvent;
+  /** Where answers are not all JSON. @throws SyntaxError */
+  parse?(bytes: Buffer, contentType: string): unknown;
   /** What a whole answer says was used. */
   usage(answer: unknown): ReportedUsage | undefined;
   /** The number of the next event that the client gets, for dialects that number them. */

@@ -6,6 +6,7 @@ import { ROUTER_HEADERS } from '@sluice/contracts/router';
 import { rfc3339, systemClock } from '@sluice/primitives/clock';
 import { loggerFor } from '@sluice/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { Upload } from '../audio/upload.js';
 import { dialectOf } from '../dialects/dialect-of.js';
 import type { Journal } from '../journal/journal.service.js';
 import type { Keys } from '../keys/keys.service.js';
@@ -13,6 +14,7 @@ import type { Running } from '../keys/in-flight.js';
 import type { Admission, Admitted } from './admission.service.js';
 import type { Answer } from './answer.js';
 import type { Exchange, Outcome } from './exchange.js';
+import { ClientGone } from './client-gone.js';
 import { asRejected, header, routerRefusal, type RouterClient } from './router.client.js';
 import type { Reading } from './reading.js';
 import { EventSplitter } from './sse.js';
@@ -31,7 +33,7 @@ export interface RelayOrder {
   readonly request: FastifyRequest;
   readonly reply: FastifyReply;
   readonly path: string;
-  readonly body: Buffer;
+  readonly body: Buffer | Upload;
   readonly reading: Reading;
   /** Where the worker was asked in another dialect than the client's. */
   readonly translation?: Translation | undefined;
@@ -44,10 +46,6 @@ export interface RelayOrder {
 interface Ongoing extends RelayOrder {
   readonly running: Running;
   readonly signal: AbortSignal;
-}
-
-class ClientGone extends Error {
-  override readonly name = 'ClientGone';
 }
 
 /**
@@ -137,8 +135,11 @@ export class Relay {
   private async passWhole(ongoing: Ongoing, upstream: Answer): Promise<void> {
     const { exchange, reply, translation } = ongoing;
     const bytes = await upstream.whole(MAX_ANSWER_BYTES);
-    const answer: unknown = JSON.parse(bytes.toString('utf8'));
-    const usage = ongoing.reading.usage(answer);
+    const { reading } = ongoing;
+    const answer: unknown = reading.parse
+      ? reading.parse(bytes, header(upstream, 'content-type') ?? '')
+      : JSON.parse(bytes.toString('utf8'));
+    const usage = reading.usage(answer);
     if (usage) exchange.saw(usage, true);
     else this.log.warn({ requestId: exchange.opened.requestId, worker: exchange.worker }, 'a worker counted no tokens');
     // Before the END: what cannot be translated is no good answer.
@@ -154,6 +155,7 @@ export class Relay {
 
   private async passStream(ongoing: Ongoing, upstream: Answer): Promise<void> {
     const { exchange, reply, reading, running, signal } = ongoing;
+    exchange.streamed = true;
     const splitter = new EventSplitter();
     const translated = ongoing.translation?.stream(reply.request.id);
     const requestId = exchange.opened.requestId;

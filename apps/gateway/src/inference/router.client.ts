@@ -5,6 +5,7 @@ import { ROUTER_HEADERS } from '@sluice/contracts/router';
 import { systemClock } from '@sluice/primitives/clock';
 import type { ServiceTokens } from '@sluice/service-kit';
 import { Pool } from 'undici';
+import type { Upload } from '../audio/upload.js';
 import type { KnownKey } from '../keys/known-key.js';
 import type { Admission, Admitted } from './admission.service.js';
 import { Answer } from './answer.js';
@@ -22,7 +23,8 @@ export interface Errand {
   readonly workload: string;
   /** Of the worker. */
   readonly path: string;
-  readonly body: Buffer;
+  /** JSON, or a form that passes through. */
+  readonly body: Buffer | Upload;
   /** Monotonic milliseconds. */
   readonly deadline: number;
   readonly signal: AbortSignal;
@@ -72,13 +74,14 @@ export class RouterClient {
             path,
             headers: {
               authorization,
-              'content-type': 'application/json',
+              'content-type': Buffer.isBuffer(body) ? 'application/json' : body.contentType,
               'x-request-id': requestId,
               [ROUTER_HEADERS.model]: encodeURIComponent(model),
               [ROUTER_HEADERS.workload]: workload,
               [ROUTER_HEADERS.deadlineMs]: String(Math.max(1, Math.round(deadline - systemClock.monotonic()))),
             },
-            body,
+            // One that could not be connected has taken nothing of it.
+            body: Buffer.isBuffer(body) ? body : body.bytes(),
           },
           answer,
         );

@@ -46,6 +46,16 @@ export class EventSplitter {
   }
 }
 
+/** The `data` of an event, by the rules of SSE; undefined for a comment. */
+export function dataOf(event: Buffer): string | undefined {
+  const lines = event
+    .toString('utf8')
+    .split(/\r?\n/)
+    .filter((line) => line.startsWith('data:'))
+    .map((line) => line.slice(line[5] === ' ' ? 6 : 5));
+  return lines.length === 0 ? undefined : lines.join('\n');
+}
+
 export interface WorkerEvent {
   /** What the client gets; empty when the event was only there because the gateway asked for it. */
   readonly bytes: Buffer;

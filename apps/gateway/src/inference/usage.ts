@@ -1,8 +1,12 @@
+import type { AudioLength } from '../audio/audio-length.js';
+
 /** Token counts as an OpenAI-compatible worker reports them. */
 export interface ReportedUsage {
   readonly input: number;
   readonly cachedInput: number;
   readonly output: number;
+  /** Of the sound that was transcribed, where there was one. */
+  readonly audio?: AudioLength;
 }
 
 /** Reads a `usage` object; undefined unless every count is a sane, non-negative integer (a worker may lie). */

@@ -5,7 +5,7 @@ import { USAGE_RANK, type UsageRecord } from '@sluice/contracts/gateway';
  * published, so that the publisher copies bytes and parses nothing.
  *
  *     O <json of the opened request>
- *     C <requestId> <input> <cachedInput> <output>[ ~]   (~: an estimate)
+ *     C <requestId> <input> <cachedInput> <output>[ ~][ a<ms>]   (~: an estimate; a: milliseconds of audio)
  *     E <seq> <requestId> <json of the usage record>
  */
 export type OpenedRequest = Omit<
@@ -17,6 +17,7 @@ export type OpenedRequest = Omit<
   | 'inputTokens'
   | 'cachedInputTokens'
   | 'outputTokens'
+  | 'audioMs'
   | 'endedAt'
   | 'ttftMs'
   | 'worker'
@@ -29,11 +30,12 @@ export interface Counts {
   readonly output: number;
   /** They are not the worker's. */
   readonly estimated?: boolean;
+  readonly audio?: { readonly ms: number };
 }
 
 export const openLine = (request: OpenedRequest): string => `O ${JSON.stringify(request)}\n`;
 export const countLine = (requestId: string, counts: Counts): string =>
-  `C ${requestId} ${counts.input} ${counts.cachedInput} ${counts.output}${counts.estimated ? ' ~' : ''}\n`;
+  `C ${requestId} ${counts.input} ${counts.cachedInput} ${counts.output}${counts.estimated ? ' ~' : ''}${counts.audio ? ` a${counts.audio.ms}` : ''}\n`;
 export const endLine = (record: UsageRecord): string =>
   `E ${record.seq} ${record.requestId} ${JSON.stringify(record)}\n`;
 
@@ -55,11 +57,16 @@ export function readLine(state: JournalState, line: string): boolean {
       const request = JSON.parse(line.slice(2)) as OpenedRequest;
       state.open.set(request.requestId, { request, counts: undefined });
     } else if (kind === 'C') {
-      const [, requestId, input, cachedInput, output, mark] = line.split(' ');
+      const [, requestId, input, cachedInput, output, ...marks] = line.split(' ');
       const entry = state.open.get(requestId!);
       if (!entry) return true;
       const counts = { input: Number(input), cachedInput: Number(cachedInput), output: Number(output) };
-      entry.counts = { ...counts, estimated: mark === '~' };
+      const audio = marks.find((mark) => mark.startsWith('a'));
+      entry.counts = {
+        ...counts,
+        estimated: marks.includes('~'),
+        ...(audio === undefined ? {} : { audio: { ms: Number(audio.slice(1)) } }),
+      };
     } else if (kind === 'E') {
       const { seq, requestId } = parseEnd(line);
       state.open.delete(requestId);
@@ -98,6 +105,7 @@ export function recordOfLost(
     inputTokens: String(counts?.input ?? 0),
     cachedInputTokens: String(counts?.cachedInput ?? 0),
     outputTokens: String(counts?.output ?? 0),
+    ...(counts?.audio ? { audioMs: String(counts.audio.ms) } : {}),
     worker: null,
     endedAt,
     ttftMs: null,

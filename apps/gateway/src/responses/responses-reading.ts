@@ -1,5 +1,5 @@
 import type { Reading } from '../inference/reading.js';
-import type { WorkerEvent } from '../inference/sse.js';
+import { dataOf, type WorkerEvent } from '../inference/sse.js';
 import { isCount, type ReportedUsage } from '../inference/usage.js';
 
 /** The events with which a stream ends well: they carry the usage, and are held back until the END is on the disk. */
@@ -54,16 +54,6 @@ interface WorkersEvent {
   readonly delta: unknown;
   readonly response: unknown;
   readonly error: unknown;
-}
-
-/** The `data` of an event, by the rules of SSE; undefined for a comment. */
-function dataOf(event: Buffer): string | undefined {
-  const lines = event
-    .toString('utf8')
-    .split(/\r?\n/)
-    .filter((line) => line.startsWith('data:'))
-    .map((line) => line.slice(line[5] === ' ' ? 6 : 5));
-  return lines.length === 0 ? undefined : lines.join('\n');
 }
 
 /** Undefined unless every count is sane. What was thought is among the output, and charged as such. */
