@@ -390,7 +390,6 @@ describe('memory', () => {
     }
     await sending;
     expect((await answered).status).toBe(200);
-    if (process.env['SHOW']) console.log(most, stalledAt);
     return { most, stalledAt };
   }
 });
@@ -412,9 +411,10 @@ function rawUpload(headers: Record<string, string> = {}) {
     headers: { 'x-api-key': stack.demo.inferenceKey, 'content-type': 'multipart/form-data; boundary=b', ...headers },
   });
   const answered = new Promise<{ status: number; body: string }>((resolve, reject) => {
-    request.on('error', reject).on('response', async (response) => {
-      const body = (await response.toArray()).join('');
-      resolve({ status: response.statusCode!, body });
+    request.on('error', reject).on('response', (response) => {
+      void response
+        .toArray()
+        .then((chunks) => resolve({ status: response.statusCode!, body: chunks.join('') }), reject);
     });
   });
   answered.catch(() => {});

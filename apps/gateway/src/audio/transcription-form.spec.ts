@@ -23,7 +23,7 @@ async function form(fields: Fields, chunk = 1_000_000) {
     meter,
     bytes,
     /** All of it for the worker, and as the worker reads it. */
-    async passed(model = 'theirs') {
+    passed: async (model = 'theirs') => {
       form.goesTo(model);
       const out: Buffer[] = [];
       for (let at = 0; at < bytes.length; at += chunk) {

@@ -85,7 +85,8 @@ export class Upload {
    * @throws Rejected `invalid_request`, `request_too_large`, `unavailable`, what `late` says
    */
   async readHead(modelKnown: boolean, late: Promise<never>): Promise<void> {
-    while (!this.form.ended && !(this.form.fileBegan && (modelKnown || this.model !== undefined))) {
+    const enough = () => this.form.ended || (this.form.fileBegan && (modelKnown || this.model !== undefined));
+    while (!enough()) {
       const chunk = await Promise.race([this.next(), late]);
       this.holds.take(chunk.length, this.held);
       this.held += chunk.length;

@@ -84,23 +84,25 @@ describe('the usage journal', () => {
     journal.count('cut', { input: 10, cachedInput: 4, output: 7 });
     journal.open(opened('guessed'));
     journal.count('guessed', { input: 9, cachedInput: 0, output: 2, estimated: true });
+    journal.open(opened('heard'));
+    journal.count('heard', { input: 0, cachedInput: 0, output: 0, estimated: true, audio: { ms: 2500 } });
     journal.open(opened('never-answered'));
     await journal.close();
     // What a crash in mid-write leaves.
     const name = (await readdir(folder)).find((file) => file.endsWith('.journal'))!;
     await appendFile(join(folder, name), 'E 3 torn {"seq":3,"reque');
 
-    expect(await closeDeadJournal(folder)).toEqual({ lost: 3, below: 4 });
-    expect(await closeDeadJournal(folder)).toEqual({ lost: 0, below: 4 });
+    expect(await closeDeadJournal(folder)).toEqual({ lost: 4, below: 5 });
+    expect(await closeDeadJournal(folder)).toEqual({ lost: 0, below: 5 });
     const records: UsageRecord[] = [];
     await publishAll('dead', folder, (batch) => {
       expect(batch.boot).toBe('dead');
       records.push(...batch.records);
     });
     expect(
-      records.map(({ requestId, seq, outcome, rank, estimated, outputTokens }) => [
+      records.map(({ requestId, seq, outcome, rank, estimated, outputTokens, audioMs }) => [
         [requestId, seq, outcome],
-        [rank, estimated, outputTokens],
+        [rank, estimated, outputTokens, ...(audioMs === undefined ? [] : [audioMs])],
       ]),
     ).toEqual([
       [
@@ -116,7 +118,11 @@ describe('the usage journal', () => {
         [2, true, '2'],
       ],
       [
-        ['never-answered', 3, 'aborted'],
+        ['heard', 3, 'aborted'],
+        [2, true, '0', '2500'],
+      ],
+      [
+        ['never-answered', 4, 'aborted'],
         [1, false, '0'],
       ],
     ]);
