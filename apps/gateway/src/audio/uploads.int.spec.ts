@@ -136,8 +136,7 @@ describe('an upload', () => {
     };
     const { request, answered } = sender();
     request.write(`${MODEL}${FILE}abc${'x'.repeat(KIB)}`);
-    await until(() => got.includes('abcx'));
-    expect(await held()).toBe(0);
+    await until(async () => got.includes('abcx') && (await held()) === 0);
     request.end(`def${END}`);
     expect(await answered).toEqual({ status: 200, code: undefined });
     expect(got.toString()).toBe(`${part('model')}theirs\r\n${FILE}abc${'x'.repeat(KIB)}def${END}`);
@@ -268,8 +267,7 @@ describe('a file that comes before its model', () => {
     routed = (request) => request.resume();
     const { request, answered } = sender('/w');
     request.write(`${FILE}${'x'.repeat(1_000 * KIB)}`);
-    await until(() => cuts.size === 1);
-    expect(await held()).toBe(0);
+    await until(async () => opened === 1 && (await held()) === 0);
     request.end(`\r\n${part('response_format')}xml${END}`);
     expect(await answered).toEqual({ status: 400, code: 'invalid_request' });
     expect(ends).toMatchObject([{ outcome: 'error' }]);
