@@ -51,7 +51,7 @@ describe('the inference plane, done wrong', () => {
       'invalid_request',
       () => inference(hello(), { headers: { 'x-sluice-deadline-ms': 'soon' } }),
     ],
-    ['what is not there yet', 501, 'not_implemented', () => inference(hello(), { path: '/v1/audio/transcriptions' })],
+    ['what is not there yet', 501, 'not_implemented', () => inference(hello(), { path: '/v1/key/usage' })],
     ['what is not there of a workload', 404, 'not_found', () => inference(hello(), { path: '/w/default/small/v1/x' })],
     ['a body over 10 MB', 413, 'request_too_large', () => inference('x'.repeat(10 * 1024 * 1024 + 1))],
   ] as const)('%s is %i %s', async (_what, status, code, request) => {

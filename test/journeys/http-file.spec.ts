@@ -27,6 +27,11 @@ const ANSWERS = new Map([['made', { data: { id: 'thing-7', size: 3, parts: {} } 
 const VALUES = { base: 'http://gateway', key: 'k' };
 
 describe('parseHttpFile', () => {
+  it('ends the lines of a form as forms do', () => {
+    const text = '### Form\nPOST /x\nContent-Type: multipart/form-data; boundary=b\n\n--b\nX: y\n\nz\n--b--\n';
+    expect(parseHttpFile(text).requests[0]!.body).toBe('--b\r\nX: y\r\n\r\nz\r\n--b--');
+  });
+
   it('finds variables, and each request with its title, name, expected status, headers and whole body', () => {
     expect(parseHttpFile(FILE)).toEqual({
       variables: ['base', 'key'],

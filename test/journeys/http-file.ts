@@ -60,7 +60,14 @@ function parseRequest(first: string, rest: readonly string[]) {
       if (header === undefined || value === undefined) throw new Error(`not a header: ${line}`);
       return [header, value] as const;
     });
-  const body = rest.slice(end).join('\n').trim();
+  // As the REST Client does: lines of a form end as those of headers.
+  const isForm = headers.some(
+    ([name, value]) => name.toLowerCase() === 'content-type' && value.startsWith('multipart/'),
+  );
+  const body = rest
+    .slice(end)
+    .join(isForm ? '\r\n' : '\n')
+    .trim();
   return { method, url, headers: Object.fromEntries(headers), body: body === '' ? undefined : body };
 }
 

@@ -134,7 +134,7 @@ export const ERRORS = {
     415,
     'invalid_request_error',
     'The body is not of a type this path reads.',
-    'Send application/json.',
+    'Send application/json; multipart/form-data where a file is sent.',
   ),
   rate_limit_exceeded: entry(
     429,
