@@ -1,9 +1,9 @@
 // `/v1/audio/transcriptions` with the official client: every format, streams, uploads that break off, and what is charged.
 import { readFileSync } from 'node:fs';
-import { request as httpRequest } from 'node:http';
 import { afterAll, afterEach, beforeAll, describe, expect, it, jest } from '@jest/globals';
 import OpenAI, { APIError, BadRequestError, NotFoundError, PermissionDeniedError, toFile } from 'openai';
 import { Client } from 'pg';
+import { rawUpload as uploadBytes, wav } from './sounds.ts';
 import { call, eventually, STACK_START_MS, startTestStack, type TestStack } from '../stack.ts';
 
 const MODEL = 'demo/small-7b';
@@ -42,24 +42,6 @@ const faults = async (set: object | undefined) => {
   const { url } = stack.workers[0]!;
   await call(url, stack.workerSecret, set ? 'POST' : 'DELETE', '/sim/faults', set);
 };
-
-/** Silence of 16 kHz, 16 bit, mono: 32,000 bytes a second. */
-function wav(seconds: number): Promise<File> {
-  const data = Buffer.alloc(44 + seconds * 32_000);
-  data.write('RIFF', 0);
-  data.writeUInt32LE(data.length - 8, 4);
-  data.write('WAVEfmt ', 8);
-  data.writeUInt32LE(16, 16);
-  data.writeUInt16LE(1, 20);
-  data.writeUInt16LE(1, 22);
-  data.writeUInt32LE(16_000, 24);
-  data.writeUInt32LE(32_000, 28);
-  data.writeUInt16LE(2, 32);
-  data.writeUInt16LE(16, 34);
-  data.write('data', 36);
-  data.writeUInt32LE(data.length - 44, 40);
-  return toFile(data, 'a.wav', { type: 'audio/wav' });
-}
 
 interface Recorded {
   endpoint: string;
@@ -404,23 +386,5 @@ async function gauge(service: 'gateway' | 'router', name: string): Promise<numbe
   );
 }
 
-/** An upload whose every byte the test sends itself. */
-function rawUpload(headers: Record<string, string> = {}) {
-  const request = httpRequest(`${stack.baseUrl}/v1/audio/transcriptions`, {
-    method: 'POST',
-    headers: { 'x-api-key': stack.demo.inferenceKey, 'content-type': 'multipart/form-data; boundary=b', ...headers },
-  });
-  const answered = new Promise<{ status: number; body: string }>((resolve, reject) => {
-    request.on('error', reject).on('response', (response) => {
-      void response
-        .toArray()
-        .then((chunks) => resolve({ status: response.statusCode!, body: chunks.join('') }), reject);
-    });
-  });
-  answered.catch(() => {});
-  const part = (name: string, more = '') => `--b\r\nContent-Disposition: form-data; name="${name}"${more}\r\n\r\n`;
-  request.write(`${part('model')}${MODEL}\r\n${part('file', '; filename="a.bin"')}`);
-  const write = (bytes: Buffer) =>
-    new Promise<void>((resolve, reject) => request.write(bytes, (error) => (error ? reject(error) : resolve())));
-  return { request, answered, write, end: () => request.end('\r\n--b--\r\n') };
-}
+const rawUpload = (headers: Record<string, string> = {}) =>
+  uploadBytes({ baseUrl: stack.baseUrl, key: stack.demo.inferenceKey, model: MODEL }, headers);

@@ -5,7 +5,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { ClientGone } from '../inference/client-gone.js';
 import type { InferenceRequest } from '../inference/inference-request.js';
 import { TranscriptionReading } from './transcription-reading.js';
-import { Holds, Upload, type HoldLimits } from './upload.js';
+import { Holds, Upload, type HoldLimits } from './upload.service.js';
 
 /** Forms with files, from their first byte to what has to be known before they are sent on. */
 export class Uploads {

@@ -1,5 +1,5 @@
 import { Rejected } from '@sluice/contracts/errors';
-import type { Upload } from '../audio/upload.js';
+import type { Upload } from '../audio/upload.service.js';
 import type { Reading } from './reading.js';
 import type { Translation } from './translation.js';
 

@@ -6,7 +6,7 @@ import { ROUTER_HEADERS } from '@sluice/contracts/router';
 import { rfc3339, systemClock } from '@sluice/primitives/clock';
 import { loggerFor } from '@sluice/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { Upload } from '../audio/upload.js';
+import type { Upload } from '../audio/upload.service.js';
 import { dialectOf } from '../dialects/dialect-of.js';
 import type { Journal } from '../journal/journal.service.js';
 import type { Keys } from '../keys/keys.service.js';

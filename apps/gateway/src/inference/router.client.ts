@@ -5,7 +5,7 @@ import { ROUTER_HEADERS } from '@sluice/contracts/router';
 import { systemClock } from '@sluice/primitives/clock';
 import type { ServiceTokens } from '@sluice/service-kit';
 import { Pool } from 'undici';
-import type { Upload } from '../audio/upload.js';
+import type { Upload } from '../audio/upload.service.js';
 import type { KnownKey } from '../keys/known-key.js';
 import type { Admission, Admitted } from './admission.service.js';
 import { Answer } from './answer.js';

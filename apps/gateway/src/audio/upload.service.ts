@@ -42,6 +42,8 @@ export class Holds {
   }
 }
 
+/** What a chunk takes beside its bytes: a client that sends them one by one must not hold more than it is counted for. */
+const CHUNK_BYTES = 512;
 /** How long an answered client may go on sending what nobody wants. */
 const DISCARD_MS = 15_000;
 
@@ -88,8 +90,9 @@ export class Upload {
     const enough = () => this.form.ended || (this.form.fileBegan && (modelKnown || this.model !== undefined));
     while (!enough()) {
       const chunk = await Promise.race([this.next(), late]);
-      this.holds.take(chunk.length, this.held);
-      this.held += chunk.length;
+      const bytes = chunk.length + CHUNK_BYTES;
+      this.holds.take(bytes, this.held);
+      this.held += bytes;
       this.form.push(chunk);
     }
     if (!modelKnown && this.model === undefined)
