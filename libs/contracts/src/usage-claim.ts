@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Quantities, UnitPrices } from '@sluice/primitives/money';
-import type { UsageRecord } from './gateway.js';
+import type { UsageBatch, UsageRecord } from './gateway.js';
 
 /**
  * The claim: each of metering and billing keeps one permanent claim per `requestId`, with the rank and the content hash
@@ -126,3 +126,17 @@ export function seqRanges(records: readonly Pick<UsageRecord, 'seq'>[]): [from: 
   }
   return ranges;
 }
+
+/** Whose journal a record came from, in the order in which they came. */
+export const sourcesOf = (batches: readonly UsageBatch[]): Map<UsageRecord, string> =>
+  new Map(batches.flatMap(({ boot, records }) => records.map((record) => [record, boot] as const)));
+
+/** What batches settle, each boot once. */
+export const settledOf = (batches: readonly UsageBatch[]) =>
+  Array.from(
+    Map.groupBy(batches, ({ boot }) => boot),
+    ([source, own]) => ({
+      source,
+      ranges: seqRanges(own.flatMap(({ records }) => records)),
+    }),
+  );

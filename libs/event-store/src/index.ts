@@ -10,6 +10,7 @@ export {
   type Publisher,
   type StoredEvent,
 } from './event-store.js';
+export { gathered } from './gathered.js';
 export { claimOnce } from './inbox.js';
 export { refusedContent, setAside, settle, settledBelow, type SetAside } from './intake.js';
 export { changed, LatestRelay, type LatestRelayOptions, type LatestRow } from './latest-relay.js';

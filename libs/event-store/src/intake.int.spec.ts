@@ -2,7 +2,7 @@ import { MikroORM } from '@mikro-orm/postgresql';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { withBacking } from '@sluice/testing';
 import { migrate, ormOptions } from './database.js';
-import { refusedContent, setAside, settle, settledBelow } from './intake.js';
+import { refusedContent, setAside, settle, settledBelow, type Settled } from './intake.js';
 import { INTAKE_MIGRATIONS } from './migrations/intake.js';
 
 const backing = withBacking(['postgres']);
@@ -16,32 +16,43 @@ beforeAll(async () => {
 });
 afterAll(() => orm?.close(true));
 
+const settleOf = (source: string, ranges: Settled['ranges'], em = orm.em.fork()) => settle(em, [{ source, ranges }]);
+
 describe('settled ranges', () => {
   it('say only what is settled without a gap from the beginning, in whatever order it came', async () => {
     const below = () => settledBelow(orm.em.fork(), 'a');
     expect(await below()).toBe(0);
-    await settle(orm.em.fork(), 'a', [[3, 5]]);
+    await settleOf('a', [[3, 5]]);
     expect(await below()).toBe(0);
-    await settle(orm.em.fork(), 'a', [
+    await settleOf('a', [
       [0, 1],
       [4, 9],
     ]);
     expect(await below()).toBe(1);
-    await settle(orm.em.fork(), 'a', [[1, 3]]);
-    await settle(orm.em.fork(), 'a', [[0, 2]]);
+    await settleOf('a', [[1, 3]]);
+    await settleOf('a', [[0, 2]]);
     expect(await below()).toBe(9);
     expect(await settledBelow(orm.em.fork(), 'b')).toBe(0);
   });
 
+  it('of several sources are settled together, in one order whoever names them', async () => {
+    const both = ['x', 'y'].map((source) => ({ source, ranges: [[0, 3] as const] }));
+    await Promise.all(
+      Array.from({ length: 10 }, (_, i) => settle(orm.em.fork(), i % 2 === 0 ? both : both.toReversed())),
+    );
+    await settle(orm.em.fork(), []);
+    for (const source of ['x', 'y']) expect(await settledBelow(orm.em.fork(), source)).toBe(3);
+  });
+
   it('lose nothing when many settle parts of one source at the same time', async () => {
     const parts = Array.from({ length: 20 }, (_, i) => i).toSorted((a, b) => (a % 7) - (b % 7));
-    await Promise.all(parts.map((i) => settle(orm.em.fork(), 'c', [[i * 10, i * 10 + 10]])));
+    await Promise.all(parts.map((i) => settleOf('c', [[i * 10, i * 10 + 10]])));
     expect(await settledBelow(orm.em.fork(), 'c')).toBe(200);
   });
 
   it('are forgotten with the transaction that did not commit', async () => {
     const failed = orm.em.fork().transactional(async (em) => {
-      await settle(em, 'd', [[0, 5]]);
+      await settleOf('d', [[0, 5]], em);
       throw new Error('rolled back');
     });
     await expect(failed).rejects.toThrow('rolled back');
@@ -63,7 +74,7 @@ describe('records set aside', () => {
 
 describe('refusedContent', () => {
   it('knows a refusal of the content from one of the moment', async () => {
-    const error = await settle(orm.em.fork(), 'nul\0', [[0, 1]]).catch((caught: unknown) => caught);
+    const error = await settleOf('nul\0', [[0, 1]]).catch((caught: unknown) => caught);
     expect(refusedContent(error)).toBe(true);
     for (const code of ['40P01', '40001', '57P01', 'ECONNREFUSED', undefined])
       expect(refusedContent({ code })).toBe(false);

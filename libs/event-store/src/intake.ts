@@ -9,16 +9,24 @@ import { unnest } from './unnest.js';
  * earlier: not at the broker's acknowledgement, which is no proof of durability.
  */
 
-/** @param ranges half-open `[from, to)`; settling a number again changes nothing */
-export async function settle(
-  em: EntityManager,
-  source: string,
-  ranges: readonly (readonly [from: number, to: number])[],
-): Promise<void> {
-  if (ranges.length === 0) return;
-  const multirange = `{${ranges.map(([from, to]) => `[${from},${to})`).join(',')}}`;
+export interface Settled {
+  readonly source: string;
+  /** Half-open: `[from, to)`. */
+  readonly ranges: readonly (readonly [from: number, to: number])[];
+}
+
+/** Settling a number again changes nothing. Each source once; locks are taken in their order by everybody. */
+export async function settle(em: EntityManager, settled: readonly Settled[]): Promise<void> {
+  const rowsOf = settled
+    .filter(({ ranges }) => ranges.length > 0)
+    .toSorted((a, b) => (a.source < b.source ? -1 : 1))
+    .map(({ source, ranges }) => {
+      const multirange = `{${ranges.map(([from, to]) => `[${from},${to})`).join(',')}}`;
+      return sql`(${source}, ${multirange}::int8multirange)`;
+    });
+  if (rowsOf.length === 0) return;
   await sql`
-    insert into usage_settled as s (boot, ranges) values (${source}, ${multirange}::int8multirange)
+    insert into usage_settled as s (boot, ranges) values ${sql.join(rowsOf)}
     on conflict (boot) do update set ranges = s.ranges + excluded.ranges
   `.execute(tablesOf(em));
 }

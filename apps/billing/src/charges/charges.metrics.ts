@@ -27,15 +27,16 @@ const lag = new Gauge({
 });
 
 /** After the commit: a transaction that is rolled back has not happened. */
-export function countBatch(batch: UsageBatch, decision: ChargesDecision, now: number): void {
-  records.inc(batch.records.length);
+export function countBatches(batches: readonly UsageBatch[], decision: ChargesDecision, now: number): void {
+  const taken = batches.flatMap((batch) => batch.records);
+  records.inc(taken.length);
   duplicates.inc(decision.duplicates);
   for (const { reason } of decision.quarantined) quarantined.inc({ reason });
   for (const { before, charge } of decision.bookings) {
     charged.inc(usd(charge.charged - (before?.charged ?? 0n)));
     absorbed.inc(usd(charge.absorbed - (before?.absorbed ?? 0n)));
   }
-  const newest = Math.max(...batch.records.map((record) => Date.parse(record.endedAt)));
+  const newest = Math.max(...taken.map((record) => Date.parse(record.endedAt)));
   lag.set(Math.max(0, now - newest) / 1000);
 }
 

@@ -91,6 +91,16 @@ describe('ChargesStore', () => {
     await audit();
   });
 
+  it('charges batches of several boots together as it would one by one', async () => {
+    await credit('org-1', 100_000n);
+    const ofOther = many(5).map((one) => ({ ...one, requestId: `other-${one.requestId}` }));
+    const { duplicates } = await store.take(batch(many(10)), batch(ofOther, 'boot-2'), batch(many(12).slice(8)));
+    expect(duplicates).toBe(2);
+    expect((await balances())['revenue:usage']).toBe(17 * 270);
+    expect([await store.settledBelow('boot-1'), await store.settledBelow('boot-2')]).toEqual([12, 5]);
+    await audit();
+  });
+
   it('books the difference of a better record, up and down, in one batch or two', async () => {
     await credit('org-1', 10_000n);
     await store.take(batch([record({ rank: 2, outputTokens: '130' })]));

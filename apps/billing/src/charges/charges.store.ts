@@ -1,7 +1,7 @@
 import { EntityManager } from '@mikro-orm/postgresql';
 import { Injectable } from '@nestjs/common';
 import type { UsageBatch } from '@sluice/contracts/gateway';
-import { oddityOf, seqRanges } from '@sluice/contracts/usage-claim';
+import { oddityOf, settledOf, sourcesOf } from '@sluice/contracts/usage-claim';
 import { replaced, setAside, settle, settledBelow, unnest, type UnnestColumns } from '@sluice/event-store';
 import { rfc3339, systemClock } from '@sluice/primitives/clock';
 import { systemId } from '@sluice/primitives/id';
@@ -23,13 +23,14 @@ export class ChargesStore {
   ) {}
 
   /**
-   * Charges a batch in one transaction: claims, ledger, balances, spend of keys, quarantine, settled range. A batch that
-   * comes again, whole or in other pieces, changes nothing. Statements per batch, not per record. The organizations' accounts are
-   * locked first, in one order; under these locks nobody else can charge the same requests.
+   * Charges batches in one transaction: claims, ledger, balances, spend of keys, quarantine, settled ranges. A batch that
+   * comes again, whole or in other pieces, changes nothing. Statements per transaction, not per record. The organizations'
+   * accounts are locked first, in one order; under these locks nobody else can charge the same requests.
    */
-  async take(batch: UsageBatch): Promise<ChargesDecision> {
+  async take(...batches: readonly UsageBatch[]): Promise<ChargesDecision> {
+    const sources = sourcesOf(batches);
     return this.em.fork().transactional(async (em) => {
-      const { records } = batch;
+      const records = [...sources.keys()];
       const sound = records.filter((record) => oddityOf(record) === undefined);
       const accounts = await lockAccounts(
         em,
@@ -56,11 +57,11 @@ export class ChargesStore {
           id: record.requestId,
           hash,
           reason,
-          source: batch.boot,
+          source: sources.get(record)!,
           content: record,
         })),
       );
-      await settle(em, batch.boot, seqRanges(records));
+      await settle(em, settledOf(batches));
       return decision;
     });
   }

@@ -28,8 +28,9 @@ const lag = new Gauge({
 });
 
 /** After the commit: a transaction that is rolled back has not happened. */
-export function countBatch(batch: UsageBatch, decision: UsageDecision, now: number): void {
-  records.inc(batch.records.length);
+export function countBatches(batches: readonly UsageBatch[], decision: UsageDecision, now: number): void {
+  const taken = batches.flatMap((batch) => batch.records);
+  records.inc(taken.length);
   duplicates.inc(decision.duplicates);
   for (const { reason } of decision.quarantined) quarantined.inc({ reason });
   for (const c of decision.contributions) {
@@ -39,6 +40,6 @@ export function countBatch(batch: UsageBatch, decision: UsageDecision, now: numb
     tokens.inc({ model: c.model, direction: 'output' }, Number(c.outputTokens));
     if (c.audioMs > 0n) audio.inc({ model: c.model }, Number(c.audioMs) / 1000);
   }
-  const newest = Math.max(...batch.records.map((record) => Date.parse(record.endedAt)));
+  const newest = Math.max(...taken.map((record) => Date.parse(record.endedAt)));
   lag.set(Math.max(0, now - newest) / 1000);
 }

@@ -83,6 +83,18 @@ describe('UsageStore', () => {
     expect(await rows('select count(*)::int as n from usage_records')).toEqual([{ n: 15 }]);
   });
 
+  it('takes batches of several boots together as it would one by one, each record under its own boot', async () => {
+    const ofOther = many(5).map((one) => ({ ...one, requestId: `other-${one.requestId}` }));
+    const { duplicates } = await store.take(batch(many(10)), batch(ofOther, 'boot-2'), batch(many(12).slice(8)));
+    expect(duplicates).toBe(2);
+    expect(await sums('day')).toEqual([expect.objectContaining({ requests: 17, output: 17 * 30 })]);
+    expect(await rows('select boot, count(*)::int as n from usage_records group by boot order by boot')).toEqual([
+      { boot: 'boot-1', n: 12 },
+      { boot: 'boot-2', n: 5 },
+    ]);
+    expect([await store.settledBelow('boot-1'), await store.settledBelow('boot-2')]).toEqual([12, 5]);
+  });
+
   it('replaces an estimate by the fact and books the difference, also where it is negative and in another minute', async () => {
     const estimate = { rank: 2, estimated: true, outputTokens: '50', endedAt: '2026-11-20T10:00:59.9999Z' };
     await store.take(batch([record(estimate)]));

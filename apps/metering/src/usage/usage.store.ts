@@ -1,7 +1,7 @@
 import { EntityManager } from '@mikro-orm/postgresql';
 import { Injectable } from '@nestjs/common';
 import type { UsageBatch, UsageRecord } from '@sluice/contracts/gateway';
-import { seqRanges, type Claim } from '@sluice/contracts/usage-claim';
+import { settledOf, sourcesOf, type Claim } from '@sluice/contracts/usage-claim';
 import { replaced, setAside, settle, settledBelow, unnest, type UnnestColumns } from '@sluice/event-store';
 import { rfc3339 } from '@sluice/primitives/clock';
 import { sql } from 'kysely';
@@ -16,13 +16,14 @@ export class UsageStore {
   constructor(private readonly em: EntityManager) {}
 
   /**
-   * Takes a batch in one transaction: claims, rollups, totals of keys, quarantine, settled range. A batch that comes
-   * again, whole or in other pieces, changes nothing. Statements per batch, not per record. Locks are taken in the same
-   * order by everybody: claims by request id, rollups by their keys, keys, then the boot.
+   * Takes batches in one transaction: claims, rollups, totals of keys, quarantine, settled ranges. A batch that comes
+   * again, whole or in other pieces, changes nothing. Statements per transaction, not per record. Locks are taken in the
+   * same order by everybody: claims by request id, rollups by their keys, keys, then boots.
    */
-  async take(batch: UsageBatch): Promise<UsageDecision> {
+  async take(...batches: readonly UsageBatch[]): Promise<UsageDecision> {
+    const sources = sourcesOf(batches);
     return this.em.fork().transactional(async (em) => {
-      const decision = await this.claim(em, batch);
+      const decision = await this.claim(em, sources);
       for (const granularity of ['minute', 'hour', 'day'] as const) {
         await addToRollup(em, granularity, rollUp(decision.contributions, granularity));
       }
@@ -33,11 +34,11 @@ export class UsageStore {
           id: record.requestId,
           hash,
           reason,
-          source: batch.boot,
+          source: sources.get(record)!,
           content: record,
         })),
       );
-      await settle(em, batch.boot, seqRanges(batch.records));
+      await settle(em, settledOf(batches));
       return decision;
     });
   }
@@ -51,16 +52,18 @@ export class UsageStore {
    * Nearly every record is new, so it is inserted first and asked about afterwards: the insert waits for another
    * transaction that has the same request, which closes the gap between looking and claiming.
    */
-  private async claim(em: EntityManager, batch: UsageBatch): Promise<UsageDecision> {
-    const asNew = decideUsage(new Map(), batch.records);
-    const inserted = await insertRecords(em, batch.boot, claimRows(asNew));
+  private async claim(em: EntityManager, sources: ReadonlyMap<UsageRecord, string>): Promise<UsageDecision> {
+    const records = [...sources.keys()];
+    const columns = recordColumns(sources);
+    const asNew = decideUsage(new Map(), records);
+    const inserted = await insertRecords(em, columns, claimRows(asNew));
     const known = Array.from(asNew.claims.keys()).filter((requestId) => !inserted.has(requestId));
     if (known.length === 0) return asNew;
     const booked = await lockBooked(em, known);
-    const decision = decideUsage(booked, batch.records);
+    const decision = decideUsage(booked, records);
     await replaceRecords(
       em,
-      batch.boot,
+      columns,
       claimRows(decision).filter(({ record }) => booked.has(record.requestId)),
     );
     return decision;
@@ -77,12 +80,12 @@ const claimRows = (decision: UsageDecision): ClaimRow[] =>
 /** Times are cut to milliseconds before they are stored, so that what is read back falls into the same bucket. */
 const time = (text: string): string => rfc3339(Date.parse(text));
 
-const recordColumns = (boot: string): UnnestColumns<ClaimRow> => ({
+const recordColumns = (sources: ReadonlyMap<UsageRecord, string>): UnnestColumns<ClaimRow> => ({
   request_id: ['text', ({ record }) => record.requestId],
   rank: ['smallint', ({ rank }) => rank],
   hash: ['text', ({ hash }) => hash],
   attempt: ['bigint', ({ record }) => record.attempt],
-  boot: ['text', () => boot],
+  boot: ['text', ({ record }) => sources.get(record)!],
   seq: ['bigint', ({ record }) => record.seq],
   organization_id: ['text', ({ record }) => record.organizationId],
   project: ['text', ({ record }) => record.project],
@@ -109,9 +112,13 @@ const recordColumns = (boot: string): UnnestColumns<ClaimRow> => ({
   ttft_ms: ['double precision', ({ record }) => record.ttftMs],
 });
 
-async function insertRecords(em: EntityManager, boot: string, claims: readonly ClaimRow[]): Promise<Set<string>> {
+async function insertRecords(
+  em: EntityManager,
+  columns: UnnestColumns<ClaimRow>,
+  claims: readonly ClaimRow[],
+): Promise<Set<string>> {
   if (claims.length === 0) return new Set();
-  const { names, rows } = unnest(claims, recordColumns(boot));
+  const { names, rows } = unnest(claims, columns);
   const inserted = await sql<{ request_id: string }>`
     insert into usage_records (${names}) ${rows} on conflict (request_id) do nothing returning request_id
   `.execute(tablesOf(em));
@@ -119,9 +126,12 @@ async function insertRecords(em: EntityManager, boot: string, claims: readonly C
 }
 
 /** For rows that `lockBooked` holds: the conflict is certain, and the better record takes the place of the old one. */
-async function replaceRecords(em: EntityManager, boot: string, claims: readonly ClaimRow[]): Promise<void> {
+async function replaceRecords(
+  em: EntityManager,
+  columns: UnnestColumns<ClaimRow>,
+  claims: readonly ClaimRow[],
+): Promise<void> {
   if (claims.length === 0) return;
-  const columns = recordColumns(boot);
   const { names, rows } = unnest(claims, columns);
   await sql`
     insert into usage_records (${names}) ${rows}

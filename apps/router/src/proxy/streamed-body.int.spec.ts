@@ -1,16 +1,7 @@
 import { Readable } from 'node:stream';
 import { describe, expect, it } from '@jest/globals';
-import {
-  answers,
-  call,
-  errorOf,
-  eventually,
-  fails,
-  fakeWorker,
-  rawWorker,
-  routerWith,
-  settled,
-} from './inference.fixture.js';
+import { until } from '@sluice/testing';
+import { answers, call, errorOf, fails, fakeWorker, rawWorker, routerWith, settled } from './inference.fixture.js';
 
 const path = '/v1/audio/transcriptions';
 const headers = { 'content-type': 'multipart/form-data; boundary=b' };
@@ -39,7 +30,7 @@ describe('a file that is uploaded', () => {
       response.end('{"text":"a"}');
     });
     // The rest is only sent when the worker has the beginning: a router that held it back would wait for ever.
-    const { body } = upload(40, (sent) => (sent === 4 ? eventually(async () => bytes > 0) : undefined));
+    const { body } = upload(40, (sent) => (sent === 4 ? until(async () => bytes > 0) : undefined));
     const answer = await call(await routerWith([worker]), { path, headers, body });
     expect([answer.statusCode, await answer.body.text()]).toEqual([200, '{"text":"a"}']);
     expect([bytes, type]).toEqual([40 * CHUNK.length, headers['content-type']]);
@@ -83,7 +74,7 @@ describe('a file that is uploaded', () => {
       sent === 20 ? Promise.reject(new Error('the sender is gone')) : undefined,
     );
     await expect(call(router, { path, headers, body })).rejects.toThrow();
-    await eventually(async () => cancelled);
+    await until(async () => cancelled);
     await settled(router);
     expect(router.workers.list()).toMatchObject([{ state: 'live' }]);
   });
@@ -99,10 +90,10 @@ describe('a file that is uploaded', () => {
     const chunks = 1_024;
     const sender = upload(chunks);
     const answering = call(await routerWith([worker]), { path, headers, body: sender.body });
-    await eventually(async () => worker.seen.length === 1);
+    await until(async () => worker.seen.length === 1);
     // It comes to a stop by itself, long before its end.
     let before = -1;
-    await eventually(async () => {
+    await until(async () => {
       const still = sender.sent === before;
       before = sender.sent;
       await new Promise((resolve) => setTimeout(resolve, 100));
