@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream';
 import { Rejected } from '@sluice/contracts/errors';
 
 /** What is thrown away at most of a body that is too long, in limits. */
@@ -5,19 +6,30 @@ const DISCARDED_LIMITS = 4;
 
 /**
  * Reads a whole body. One that is too long is read to its end and thrown away: a server that closes while the client is
- * still sending takes its own answer back (the client sees a reset). Beyond four limits it does just that.
+ * still sending takes its own answer back (the client sees a reset). Beyond four limits it does just that. By events: a
+ * stream's iterator costs 10 µs.
  * @param limit bytes
- * @throws Rejected `request_too_large`
+ * @throws Rejected `request_too_large`; what the stream fails with
  */
-export async function readBody(body: AsyncIterable<Buffer>, limit: number): Promise<Buffer> {
-  let chunks: Buffer[] = [];
-  let length = 0;
-  for await (const chunk of body) {
-    length += chunk.length;
-    if (length <= limit) chunks.push(chunk);
-    else chunks = [];
-    if (length > limit * DISCARDED_LIMITS) break;
-  }
-  if (length > limit) throw new Rejected('request_too_large', `The body is larger than ${limit} bytes.`);
-  return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, length);
+export function readBody(body: Readable, limit: number): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    let chunks: Buffer[] = [];
+    let length = 0;
+    const tooLarge = () => new Rejected('request_too_large', `The body is larger than ${limit} bytes.`);
+    body.on('data', (chunk: Buffer) => {
+      length += chunk.length;
+      if (length <= limit) chunks.push(chunk);
+      else chunks = [];
+      if (length <= limit * DISCARDED_LIMITS) return;
+      reject(tooLarge());
+      body.destroy();
+    });
+    body.once('end', () => {
+      if (length > limit) reject(tooLarge());
+      else resolve(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, length));
+    });
+    body.once('error', reject);
+    // After its end, or the error, it is too late for this.
+    body.once('close', () => reject(new Error('the body broke off')));
+  });
 }
