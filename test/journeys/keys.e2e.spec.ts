@@ -98,7 +98,7 @@ describe('a key', () => {
     expect(await use(apiKey)).toBe('200');
     expect(await change(id, { isActive: false })).toMatchObject({ status: 'deactivated', inForce: IN_FORCE });
     expect(await use(apiKey)).toBe(DEAD);
-    await change(id, { isActive: true });
+    expect(await change(id, { isActive: true })).toMatchObject({ inForce: IN_FORCE });
     expect(await use(apiKey)).toBe('200');
     expect((await management('DELETE', `/api/keys/${id}`)).body.data).toEqual({ deleted: true, inForce: IN_FORCE });
     expect(await use(apiKey)).toBe(DEAD);

@@ -242,7 +242,13 @@ describe('PUT /api/keys/:id', () => {
     });
     expect(gateways.heard).toEqual([{ id, version: 2, inflight: 'drain' }]);
     const on = await call('PUT', `/api/keys/${id}`, { body: { isActive: true } });
-    expect(on.body.data).toMatchObject({ isActive: true, status: 'active' });
+    // It works from the answer on: the gateway has dropped what it remembered of a refusal.
+    expect(on.body.data).toMatchObject({
+      isActive: true,
+      status: 'active',
+      inForce: { confirmed: 1, of: 1, ms: expect.any(Number) },
+    });
+    expect(gateways.heard.at(-1)).toEqual({ id, version: 3, inflight: 'drain' });
   });
 
   it('412 when it is not the version that was read; 200 with the one that is', async () => {

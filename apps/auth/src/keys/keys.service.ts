@@ -60,7 +60,7 @@ interface WriteOptions {
 }
 
 /** Fields that only people read: nothing rests on them at a gateway. */
-const DESCRIPTIVE: ReadonlySet<string> = new Set(['name', 'description', 'tags', 'isActive']);
+const DESCRIPTIVE: ReadonlySet<string> = new Set(['name', 'description', 'tags']);
 
 /** The whole life of keys. */
 @Injectable()
@@ -174,7 +174,8 @@ export class KeysService {
       metadataOf(actor),
     );
     const deactivated = patch.isActive === false;
-    const counts = deactivated || Object.keys(given(patch)).some((field) => !DESCRIPTIVE.has(field));
+    // A reactivation too: a gateway remembers for a moment that the key was refused.
+    const counts = Object.keys(given(patch)).some((field) => !DESCRIPTIVE.has(field));
     const reached = counts
       ? await this.commands.reach(key.keyId, committed, deactivated ? inflight : 'drain', startedAt)
       : undefined;
