@@ -362,7 +362,7 @@ describe('the official client', () => {
     // Seconds behind its beginning: one that is lost before it is passed on would be tried again elsewhere.
     await faults({ dieAfterTokens: 600 });
     const long = { ...ask('Count.', 2_000), min_tokens: 2_000 };
-    const stream = client.messages.stream(long as Parameters<typeof client.messages.stream>[0]);
+    const stream = client.messages.stream(long);
     const error = (await stream.finalMessage().catch((reason: unknown) => reason)) as APIError;
     expect(error).toBeInstanceOf(APIError);
     expect(error).toMatchObject({ type: 'api_error', status: undefined });

@@ -50,6 +50,25 @@ export async function answers(one: RedisLimiter): Promise<boolean> {
   return !(await one.admit([aScope('key', randomUUID(), { rpm: 10 })], randomUUID(), 0)).degraded;
 }
 
+/** Of a key with a limit of requests alone. */
+export async function admitOf(one: RedisLimiter, keyId: string, rpm: number, id: string = randomUUID()) {
+  const { refused, own, degraded } = await one.admit([aScope('key', keyId, { rpm })], id, 0);
+  return { allowed: refused === undefined, ...own.requests!, degraded };
+}
+
+export interface Asked {
+  rpm?: number;
+  tpm?: number;
+  concurrency?: number;
+  tokens?: number;
+  id?: string;
+}
+/** Of a key with any limits. */
+export async function askOf(one: RedisLimiter, keyId: string, { tokens = 0, id = randomUUID(), ...limits }: Asked) {
+  const { refused, own, place, degraded } = await one.admit([aScope('key', keyId, limits)], id, tokens);
+  return { refusedBy: refused?.by, ...own, place, degraded };
+}
+
 /** Limiters, as gateways have them, on one Redis. */
 export class Limiters {
   private made: RedisLimiter[] = [];
