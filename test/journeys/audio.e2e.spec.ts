@@ -1,6 +1,6 @@
 // `/v1/audio/transcriptions` with the official client: every format, streams, uploads that break off, and what is charged.
 import { readFileSync } from 'node:fs';
-import { afterAll, afterEach, beforeAll, describe, expect, it, jest } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
 import OpenAI, { APIError, BadRequestError, NotFoundError, PermissionDeniedError, toFile } from 'openai';
 import { Client } from 'pg';
 import { rawUpload as uploadBytes, wav } from './sounds.ts';
@@ -12,8 +12,6 @@ const PER_MS = 100_000n;
 const MIB = 1024 * 1024;
 const UPLOAD_LIMIT = 256 * MIB;
 const UPLOAD_HOLD = MIB;
-
-jest.setTimeout(60_000);
 
 let stack: TestStack;
 let metering: Client;
@@ -34,7 +32,7 @@ afterEach(() => faults(undefined));
 afterAll(async () => {
   await Promise.all([metering?.end(), billing?.end()]);
   await stack?.stop();
-}, 60_000);
+});
 
 const sdk = (apiKey: string, path = '/v1') =>
   new OpenAI({ baseURL: stack.baseUrl + path, apiKey, maxRetries: 0, timeout: 60_000 });
@@ -343,7 +341,7 @@ describe('memory', () => {
     expect(stalledAt).toBeGreaterThan(0);
     expect(stalledAt).toBeLessThan(size / 2);
     for (const [i, bytes] of most.entries()) expect(bytes - usual[i]!).toBeLessThan(size / 5);
-  }, 120_000);
+  });
 
   const memory = async () =>
     Promise.all(

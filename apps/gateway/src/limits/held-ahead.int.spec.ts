@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { afterEach, describe, expect, it, jest } from '@jest/globals';
+import { afterEach, describe, expect, it } from '@jest/globals';
 import { withBacking } from '@sluice/testing';
 import { Redis } from 'ioredis';
 import * as fc from 'fast-check';
@@ -8,7 +8,6 @@ import type { RateDecision } from './limiter.js';
 import { aScope, eventually, Limiters } from './limiters.fixture.js';
 import type { RedisLimiter } from './redis-limiter.service.js';
 
-jest.setTimeout(60_000);
 const backing = withBacking(['redis']);
 const limiters = new Limiters(() => backing().redis.url);
 afterEach(() => limiters.stop());
