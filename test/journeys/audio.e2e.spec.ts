@@ -334,7 +334,7 @@ describe('memory', () => {
   it('of gateway and router does not grow with a file, whose worker reads as slowly as it likes', async () => {
     // A first one shows what any upload takes: code, heap, and the buffers that V8 lets lie until there are 64 MiB of them.
     const { most: usual } = await uploaded(96 * MIB);
-    await faults({ stallUpload: { afterBytes: MIB, ms: 2_000 } });
+    await faults({ stallUpload: { afterBytes: MIB, ms: 6_000 } });
     const size = 240 * MIB;
     const { most, stalledAt } = await uploaded(size);
     // It came to a stop while the worker did not read, with most of it still to come.

@@ -6,7 +6,7 @@ let sim: Harness;
 let client: OpenAI;
 beforeAll(async () => {
   sim = await startWorker();
-  client = new OpenAI({ baseURL: `${sim.url}/v1`, apiKey: SECRET, maxRetries: 0, timeout: 10_000 });
+  client = new OpenAI({ baseURL: `${sim.url}/v1`, apiKey: SECRET, maxRetries: 0, timeout: 60_000 });
 });
 afterAll(() => sim.stop());
 
