@@ -1,7 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import { Readable } from 'node:stream';
 import { Rejected } from '@sluice/contracts/errors';
-import { ClientGone } from '../inference/client-gone.js';
 import { AudioMeter } from './audio-length.js';
 import { boundaryOf } from './multipart.js';
 import { brokenOff, TranscriptionForm } from './transcription-form.js';
@@ -136,13 +135,14 @@ export class Upload {
     }
   }
 
-  /** @throws Rejected `invalid_request`, `request_too_large`; ClientGone */
+  /** @throws Rejected `invalid_request`, `request_too_large` */
   private async next(): Promise<Buffer> {
     let next: IteratorResult<Buffer, undefined>;
     try {
       next = await this.chunks.next();
     } catch {
-      throw new ClientGone('the client broke off its upload');
+      // Its connection is gone, which whoever has to answer it has heard of.
+      throw brokenOff();
     }
     if (next.done) throw brokenOff();
     this.received += next.value.length;

@@ -8,7 +8,7 @@ import {
 import type { AddressInfo } from 'node:net';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import type { UsageRecord } from '@sluice/contracts/gateway';
 import type { ServiceTokens } from '@sluice/service-kit';
 import { until } from '@sluice/testing';
@@ -24,6 +24,8 @@ import type { Keys } from '../keys/keys.service.js';
 import { aKnownKey } from '../keys/known-key.fixture.js';
 import type { Refusals } from '../refusals/refusals.service.js';
 import { Uploads } from './uploads.service.js';
+
+jest.setTimeout(60_000);
 
 const KIB = 1024;
 const LIMIT = 4 * KIB * KIB;
@@ -135,6 +137,16 @@ describe('an upload', () => {
     expect(await answered).toEqual({ status: 200, code: undefined });
     expect(got.toString()).toBe(`${part('model')}theirs\r\n${FILE}abc${'x'.repeat(KIB)}def${END}`);
     expect(ends).toMatchObject([{ outcome: 'ok', rank: 4, audioMs: '2000', inputTokens: '0', stream: false }]);
+  });
+
+  it('whose worker says words alone is metered by its own bytes, below any count of a worker', async () => {
+    routed = (request, response) => {
+      request.resume().on('end', () => response.setHeader('content-type', 'text/plain').end('{"words": 1}'));
+    };
+    const { request, answered } = sender();
+    request.end(`${MODEL}${FILE}${'x'.repeat(8_000)}${END}`);
+    expect(await answered).toMatchObject({ status: 200 });
+    expect(ends).toMatchObject([{ outcome: 'ok', rank: 2, estimated: true, audioMs: '2000' }]);
   });
 
   it('is waited for at a router that is being restarted, and nothing of it is lost', async () => {

@@ -2,7 +2,6 @@ import { Rejected } from '@sluice/contracts/errors';
 import { systemClock } from '@sluice/primitives/clock';
 import { gauge } from '@sluice/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { ClientGone } from '../inference/client-gone.js';
 import type { InferenceRequest } from '../inference/inference-request.js';
 import { TranscriptionReading } from './transcription-reading.js';
 import { Holds, Upload, type HoldLimits } from './upload.service.js';
@@ -40,10 +39,6 @@ export class Uploads {
     );
     try {
       await upload.readHead(modelKnown, late.promise);
-    } catch (error) {
-      throw error instanceof ClientGone
-        ? new Rejected('invalid_request', 'The upload was broken off.', { cause: error })
-        : error;
     } finally {
       clearTimeout(timer);
     }

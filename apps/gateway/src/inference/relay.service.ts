@@ -14,7 +14,6 @@ import type { Running } from '../keys/in-flight.js';
 import type { Admission, Admitted } from './admission.service.js';
 import type { Answer } from './answer.js';
 import type { Exchange, Outcome } from './exchange.js';
-import { ClientGone } from './client-gone.js';
 import { asRejected, header, routerRefusal, type RouterClient } from './router.client.js';
 import type { Reading } from './reading.js';
 import { EventSplitter } from './sse.js';
@@ -46,6 +45,10 @@ export interface RelayOrder {
 interface Ongoing extends RelayOrder {
   readonly running: Running;
   readonly signal: AbortSignal;
+}
+
+class ClientGone extends Error {
+  override readonly name = 'ClientGone';
 }
 
 /**

@@ -110,15 +110,14 @@ export class InferenceRoute {
       defaultMs: this.options.defaultDeadlineMs,
       maxMs: this.options.maxDeadlineMs,
     });
-    const ended = new AbortController();
-    const body =
-      path === STREAMED ? new StreamedBody(request.raw, () => ended.abort()) : (request.body as Buffer | undefined);
+    const body = path === STREAMED ? new StreamedBody(request.raw) : (request.body as Buffer | undefined);
     if (!body || (Buffer.isBuffer(body) && body.length === 0))
       throw new Rejected('invalid_request', 'A body is missing.');
 
     // From here on the raw response is ours.
     reply.hijack();
     const out = reply.raw;
+    const ended = new AbortController();
     out.once('close', () => {
       if (!out.writableFinished) ended.abort();
     });

@@ -6,11 +6,7 @@ export class StreamedBody {
   /** A worker was given bytes of it. */
   begun = false;
 
-  constructor(
-    private readonly source: IncomingMessage,
-    /** The sender broke off. */
-    private readonly lost: () => void,
-  ) {}
+  constructor(private readonly source: IncomingMessage) {}
 
   /** For one attempt, no faster than it takes them. Nothing is touched before it asks for the first. */
   bytes(): Readable {
@@ -22,9 +18,6 @@ export class StreamedBody {
     try {
       // Whoever stops reading has an answer to give on this connection.
       for await (const chunk of this.source.iterator({ destroyOnReturn: false })) yield chunk as Buffer;
-    } catch (error) {
-      this.lost();
-      throw error;
     } finally {
       // What nobody wants any more is thrown away: a connection that is not read does not notice its end.
       this.source.resume();
