@@ -8,7 +8,7 @@ import {
 import type { AddressInfo } from 'node:net';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import type { UsageRecord } from '@sluice/contracts/gateway';
 import type { ServiceTokens } from '@sluice/service-kit';
 import { until } from '@sluice/testing';
@@ -24,8 +24,6 @@ import type { Keys } from '../keys/keys.service.js';
 import { aKnownKey } from '../keys/known-key.fixture.js';
 import type { Refusals } from '../refusals/refusals.service.js';
 import { Uploads } from './uploads.service.js';
-
-jest.setTimeout(60_000);
 
 const KIB = 1024;
 const LIMIT = 4 * KIB * KIB;
