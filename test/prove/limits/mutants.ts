@@ -35,7 +35,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'oldest-tokens-forgotten',
     without: 'the oldest part of the window counts whole',
-    patches: [patch(LUA, 'if at < oldest then', 'if at <= oldest + 3 then')],
+    patches: [patch(LUA, 'if at < oldest or', 'if at <= oldest + 3 or')],
     scene: 'load',
   },
   {

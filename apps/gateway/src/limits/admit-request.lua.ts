@@ -5,7 +5,8 @@
  * leases: id → microsecond of their end. Refused requests leave nothing behind, so everything is bounded by the limits, and
  * ends by itself.
  *
- * Time is the server's: gateways' clocks differ, and two of them must not see two windows.
+ * Time is the server's: gateways' clocks differ, and two of them must not see two windows. What lies in its future was
+ * written before the clock was set back, or by a server that was ahead: nobody is refused for that.
  *
  * KEYS: of each scope: log of requests, tokens by part, places in flight; touched where there is such a limit
  * ARGV: window in ms, request id, tokens of this request, lease in ms, how many more like it are wanted ahead, and for how
@@ -38,6 +39,9 @@ for i = 1, #KEYS / 3 do
     local log = KEYS[3 * i - 2]
     redis.call('ZREMRANGEBYSCORE', log, '-inf', now - window)
     count = redis.call('ZCARD', log)
+    if count >= rpm and redis.call('ZREMRANGEBYSCORE', log, string.format('(%.0f', now), '+inf') > 0 then
+      count = redis.call('ZCARD', log)
+    end
     known = known or redis.call('ZSCORE', log, id) ~= false
   end
   if tpm >= 0 then
@@ -45,7 +49,7 @@ for i = 1, #KEYS / 3 do
     local all = redis.call('HGETALL', KEYS[3 * i - 1])
     for j = 1, #all, 2 do
       local at, charged = tonumber(all[j]), tonumber(all[j + 1])
-      if at < oldest then
+      if at < oldest or at > part then
         redis.call('HDEL', KEYS[3 * i - 1], all[j])
       else
         used = used + charged
@@ -56,6 +60,10 @@ for i = 1, #KEYS / 3 do
   if places >= 0 then
     redis.call('ZREMRANGEBYSCORE', KEYS[3 * i], '-inf', now)
     running = redis.call('ZCARD', KEYS[3 * i])
+    local longest = string.format('(%.0f', now + lease)
+    if running >= places and redis.call('ZREMRANGEBYSCORE', KEYS[3 * i], longest, '+inf') > 0 then
+      running = redis.call('ZCARD', KEYS[3 * i])
+    end
     known = known or redis.call('ZSCORE', KEYS[3 * i], id) ~= false
   end
   if of == 0 then

@@ -148,6 +148,21 @@ describe('with Redis', () => {
     expect(decisions.every(({ degraded }) => !degraded)).toBe(true);
   });
 
+  it("nobody is refused for what lies ahead of Redis' clock, which was set back", async () => {
+    const one = await connected({ windowMs: 60_000 });
+    const [seconds] = await direct.time();
+    const ahead = Number(seconds) + 3_600;
+    for (const id of ['a', 'b']) {
+      await direct.zadd(inRedis('rpm'), ahead * 1_000_000, id);
+      await direct.zadd(inRedis('run'), ahead * 1_000_000, id);
+    }
+    await direct.hset(inRedis('tpm'), String(ahead), 100);
+    const limits = { rpm: 2, tpm: 100, concurrency: 2, tokens: 50 };
+    for (const left of [1, 0])
+      expect(await ask(one, limits)).toMatchObject({ refusedBy: undefined, requests: { remaining: left } });
+    expect((await ask(one, limits)).refusedBy).toBe('requests');
+  });
+
   it('answers an error of Redis with its own judgement, never with an exception', async () => {
     const one = await connected();
     await direct.set(inRedis('rpm'), 'not a sorted set');

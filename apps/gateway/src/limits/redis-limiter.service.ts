@@ -132,7 +132,7 @@ export class RedisLimiter implements RateLimiter, OnModuleInit, OnApplicationShu
       socketTimeout: DEAD_AFTER_TIMEOUTS * timeout,
       maxRetriesPerRequest: 0,
       retryStrategy: (attempt) => Math.min(50 * 2 ** Math.min(attempt, 5), 1_000),
-      reconnectOnError: (error) => error.message.startsWith('READONLY'),
+      reconnectOnError: (error) => error.message.includes('READONLY'),
     });
     this.admitRequest = defineScript(this.redis, 'admitRequest', ADMIT_REQUEST, [3, 6, 9]);
     this.settleRequests = defineScript(this.redis, 'settleRequests', SETTLE_REQUESTS, [3, 6, 9]);
