@@ -33,9 +33,9 @@ export const MUTANTS: readonly Mutant[] = [
     scene: 'load',
   },
   {
-    name: 'oldest-tokens-forgotten',
-    without: 'the oldest part of the window counts whole',
-    patches: [patch(LUA, 'if at < oldest or', 'if at <= oldest + 3 or')],
+    name: 'tokens-for-too-short',
+    without: 'tokens count for a whole window',
+    patches: [patch(LUA, 'if at < oldest or', 'if at <= oldest + 9 or')],
     scene: 'load',
   },
   {
