@@ -1,3 +1,4 @@
+import { DEFAULT_DIALECTS, workerDialects } from '@sluice/contracts/router';
 import { baseConfig, defineConfig, json } from '@sluice/service-kit';
 import { z } from 'zod';
 import { AllowList } from './workers/allow-list.js';
@@ -8,7 +9,7 @@ const count = (fallback: number) => z.coerce.number().int().min(1).default(fallb
 export const routerConfig = defineConfig({
   ...baseConfig,
   NATS_URL: z.string().min(1),
-  /** Workers that are there without heartbeats: `[{"id","url","models":["…"],"slots"?}]`. */
+  /** Workers that are there without heartbeats: `[{"id","url","models":["…"],"slots"?,"dialects"?}]`. */
   WORKERS: json(
     z.array(
       z.strictObject({
@@ -16,6 +17,7 @@ export const routerConfig = defineConfig({
         url: z.url(),
         models: z.array(z.string().min(1)).min(1),
         slots: z.number().int().positive().default(32),
+        dialects: workerDialects.default([...DEFAULT_DIALECTS]),
       }),
     ),
   ).default([]),

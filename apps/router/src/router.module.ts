@@ -7,7 +7,7 @@ import { Admission } from './proxy/admission.js';
 import { InferenceRoute } from './proxy/inference.route.js';
 import type { RouterConfig } from './router.config.js';
 import { HeartbeatsConsumer } from './workers/heartbeats.consumer.js';
-import { WorkersController } from './workers/workers.controller.js';
+import { ServedModelsController, WorkersController } from './workers/workers.controller.js';
 import { WorkersService } from './workers/workers.service.js';
 
 /** The only place where the router's parts meet. */
@@ -21,7 +21,7 @@ export class RouterModule implements OnModuleInit, BeforeApplicationShutdown {
   static with(config: RouterConfig): DynamicModule {
     return {
       module: RouterModule,
-      controllers: [WorkersController],
+      controllers: [WorkersController, ServedModelsController],
       providers: [
         {
           provide: WorkersService,

@@ -11,7 +11,16 @@ export interface Errand {
 }
 
 /** An allow-list, so that no client key, cookie or note of ours can reach a worker by being forgotten in a deny-list. */
-const TO_WORKER = ['content-type', 'accept', 'accept-encoding', 'traceparent', 'tracestate'] as const;
+const TO_WORKER = [
+  'content-type',
+  'accept',
+  'accept-encoding',
+  'traceparent',
+  'tracestate',
+  // Part of what is asked, in Messages.
+  'anthropic-version',
+  'anthropic-beta',
+] as const;
 
 /** Of one hop (RFC 9110, 7.6.1), so never passed on. */
 const OF_ONE_HOP = new Set([

@@ -145,7 +145,7 @@ export async function routerWith(
   return { url, app, workers: service, route };
 }
 
-export const hear = (service: WorkersService, id: string, url: string, models = ['m']) =>
+export const hear = (service: WorkersService, id: string, url: string, models = ['m'], dialects?: string[]) =>
   service.heard({
     id,
     url,
@@ -155,6 +155,7 @@ export const hear = (service: WorkersService, id: string, url: string, models = 
     waiting: 0,
     kvCacheUsage: 0,
     version: '1',
+    ...(dialects ? { dialects } : {}),
   });
 
 export const token = (as: 'gateway' | 'auth' = 'gateway', audience: 'router' | 'billing' = 'router') =>

@@ -263,6 +263,32 @@ describe('retries', () => {
     expect(state()).toBe('open');
   });
 
+  it('a message is asked of workers that speak Messages alone, however often it has to be tried', async () => {
+    const [openai, failing, good] = await Promise.all([
+      fakeWorker(answers('{}')),
+      fakeWorker(fails(500)),
+      fakeWorker(answers('{"type":"message"}')),
+    ]);
+    const router = await routerWith([openai]);
+    const path = '/v1/messages';
+    expect(await errorOf(await call(router, { path }))).toMatchObject({ status: 503, code: 'unavailable' });
+    for (const [id, { url }] of [
+      ['m1', failing],
+      ['m2', good],
+    ] as const)
+      hear(router.workers, id, url, ['m'], ['messages']);
+    for (let i = 0; i < 4; i++) {
+      const headers = { 'anthropic-version': '2023-06-01', 'anthropic-beta': 'b', 'x-api-key': 'k' };
+      const response = await call(router, { path, headers });
+      expect(await response.body.json()).toEqual({ type: 'message' });
+    }
+    expect(openai.seen).toHaveLength(0);
+    expect(good.seen[0]!.headers).toMatchObject({ 'anthropic-version': '2023-06-01', 'anthropic-beta': 'b' });
+    expect(good.seen[0]!.headers).not.toHaveProperty('x-api-key');
+    expect((await call(router)).statusCode).toBe(200);
+    expect(openai.seen).toHaveLength(1);
+  });
+
   it('all full: 429 with the worker’s own word on when to come back', async () => {
     const router = await routerWith([await fakeWorker(fails(429, { 'retry-after': '7' }))]);
     expect(await errorOf(await call(router))).toEqual({ status: 429, code: 'queue_full', retryAfter: '7' });

@@ -4,16 +4,26 @@ import { ROUTER_HEADERS } from '@sluice/contracts/router';
 import type { Clock } from '@sluice/primitives/clock';
 import { problemHeaders, toRejected, type Caller, type ServiceTokens } from '@sluice/service-kit';
 import { attempts, firstByteSeconds, refusals, retries } from '../router.metrics.js';
-import type { Booked, WorkersService } from '../workers/workers.service.js';
+import type { Booked, Wanted, WorkersService } from '../workers/workers.service.js';
 import type { Admission } from './admission.js';
 import { answerHeaders, readErrand, workerHeaders, type Errand } from './headers.js';
 import { isFailure, MAX_ATTEMPTS, mayComeBack, refusalAfter, type Failure, type Outcome } from './outcome.js';
 import { StreamedBody } from './streamed-body.js';
 import { callWorker } from './worker-call.client.js';
 
-/** vLLM's: it counts a prompt, and says nothing about whether a worker can still generate. */
-const COUNTING = '/tokenize';
-const ENDPOINTS = ['/v1/chat/completions', '/v1/completions', '/v1/embeddings', '/v1/responses', COUNTING] as const;
+const ENDPOINTS = [
+  '/v1/chat/completions',
+  '/v1/completions',
+  '/v1/embeddings',
+  '/v1/responses',
+  '/v1/messages',
+  '/v1/messages/count_tokens',
+  '/tokenize',
+] as const;
+/** They count a prompt, and say nothing about whether a worker can still generate. */
+const COUNTING: ReadonlySet<string> = new Set(['/v1/messages/count_tokens', '/tokenize']);
+/** All others are asked in OpenAI's. */
+const IN_MESSAGES: ReadonlySet<string> = new Set(['/v1/messages', '/v1/messages/count_tokens']);
 /** Its body is a file: it passes through, and is never held. */
 const STREAMED = '/v1/audio/transcriptions';
 /** What the sockets and streams of such a body hold on its way. */
@@ -124,11 +134,12 @@ export class InferenceRoute {
     const deadlineAt = this.clock.monotonic() + errand.deadlineMs;
     const deadline = setTimeout(() => ended.abort(), errand.deadlineMs);
 
+    const wanted: Wanted = { model: errand.model, dialect: IN_MESSAGES.has(path) ? 'messages' : 'openai' };
     const tried = new Set<string>();
     let failure: Failure | undefined;
     let attempt = 0;
     while (attempt < MAX_ATTEMPTS) {
-      const worker = await this.workers.book(errand.model, tried, mayComeBack(failure), ended.signal);
+      const worker = await this.workers.book(wanted, tried, mayComeBack(failure), ended.signal);
       if (!worker) break;
       attempt++;
       if (failure) retries.inc({ reason: failure.kind });
@@ -179,12 +190,12 @@ export class InferenceRoute {
         ...(this.draining ? { connection: 'close' } : {}),
       }),
       onFirstByte: () => {
-        if (path !== COUNTING) this.workers.succeeded(worker.id);
+        if (!COUNTING.has(path)) this.workers.succeeded(worker.id);
         firstByteSeconds.observe({ endpoint: path }, (this.clock.monotonic() - from) / 1000);
       },
     });
     worker.release();
-    if (path !== COUNTING || outcome.kind === 'unreachable') this.workers.met(worker.id, outcome);
+    if (!COUNTING.has(path) || outcome.kind === 'unreachable') this.workers.met(worker.id, outcome);
     attempts.inc({ outcome: outcome.kind });
     return outcome;
   }

@@ -153,6 +153,18 @@ describe('heartbeats', () => {
     });
   });
 
+  it('a worker that says what it speaks is asked in that, and the gateway is told of its models', async () => {
+    const dialects = ['openai', 'messages'];
+    await eventually(async () => {
+      bus.publishCore(heartbeatSubject('w1'), JSON.stringify({ ...beat('w1', workerUrl), dialects }));
+      const response = await fetch(`${url}/internal/models`, {
+        headers: { authorization: await gateway.headerFor('router') },
+      });
+      return (await response.text()) === JSON.stringify({ models: [{ id: 'org/model', dialects }] });
+    });
+    expect((await fetch(`${url}/internal/models`)).status).toBe(401);
+  });
+
   it('what is malformed, or names a host that is not allowed, is counted and changes nothing', async () => {
     const counted = async () =>
       Object.fromEntries(

@@ -28,7 +28,7 @@ beforeEach(() => {
   registry = new Registry();
 });
 
-const usable = (now: number, model = 'm') => registry.usable(model, now).map(({ id }) => id);
+const usable = (now: number, model = 'm') => registry.usable(model, 'openai', now).map(({ id }) => id);
 const stateAt = (now: number) => registry.list(now)[0]?.state;
 
 describe('a worker that is heard', () => {
@@ -51,7 +51,7 @@ describe('a worker that is heard', () => {
     registry.suspect('a');
     expect(registry.heard(beat(), 'http://127.0.0.1:9', 10)).toBe('moved');
     expect(usable(10)).toEqual(['a']);
-    expect(registry.usable('m', 10)[0]?.url).toBe('http://127.0.0.1:9');
+    expect(registry.usable('m', 'openai', 10)[0]?.url).toBe('http://127.0.0.1:9');
   });
 
   it('is refused beyond the limit, so that forged ids cannot fill the memory', () => {
@@ -182,9 +182,40 @@ describe('a worker that answers its probes and fails its requests', () => {
   });
 });
 
+describe('dialects', () => {
+  const both = (id: string) => ({ ...beat(id), dialects: ['openai', 'messages', 'of tomorrow'] });
+  const speaking = (dialect: 'openai' | 'messages') => registry.usable('m', dialect, 0).map(({ id }) => id);
+
+  it('are asked only of workers that speak them; one that says nothing speaks OpenAI’s', () => {
+    registry.heard(both('a'), URL_A, 0);
+    registry.heard(beat('b'), URL_A, 0);
+    registry.heard({ ...beat('c'), dialects: ['messages'] }, URL_A, 0);
+    expect(speaking('messages')).toEqual(['a', 'c']);
+    expect(speaking('openai')).toEqual(['a', 'b']);
+  });
+
+  it('of a model are those that all its workers speak, also one that is away for a moment, but none that is down', () => {
+    const served = () => registry.served();
+    expect(served()).toEqual([]);
+    registry.heard(both('a'), URL_A, 0);
+    expect(served()).toEqual([{ id: 'm', dialects: ['openai', 'messages', 'of tomorrow'] }]);
+    registry.heard(beat('b', ['m', 'n']), 'http://127.0.0.1:8002', 0);
+    registry.suspect('b');
+    expect(served()).toEqual([
+      { id: 'm', dialects: ['openai'] },
+      { id: 'n', dialects: ['openai'] },
+    ]);
+    const later = HEARTBEAT_GONE_MS + 1;
+    registry.heard(both('a'), URL_A, later);
+    registry.startProbes(later);
+    registry.probed({ id: 'b', url: 'http://127.0.0.1:8002' }, false, later);
+    expect(served()).toEqual([{ id: 'm', dialects: ['openai', 'messages', 'of tomorrow'] }]);
+  });
+});
+
 describe('a worker of the configuration', () => {
   beforeEach(() => {
-    registry.fix({ id: 'a', url: URL_A, models: ['m'], slots: 4 }, 0);
+    registry.fix({ id: 'a', url: URL_A, models: ['m'], slots: 4, dialects: ['openai'] }, 0);
   });
 
   it('is used from its first good probe on, and not from a failed one', () => {

@@ -1,4 +1,10 @@
-import { HEARTBEAT_GONE_MS, type WorkerHeartbeat } from '@sluice/contracts/router';
+import {
+  DEFAULT_DIALECTS,
+  HEARTBEAT_GONE_MS,
+  type ServedModels,
+  type WorkerDialect,
+  type WorkerHeartbeat,
+} from '@sluice/contracts/router';
 
 /** Between two probes of a worker that nothing is heard from. */
 export const PROBE_EVERY_MS = 1_000;
@@ -24,6 +30,8 @@ export interface WorkerFacts {
   readonly url: string;
   readonly models: readonly string[];
   readonly slots: number;
+  /** As it says; some may not be known here. */
+  readonly dialects: readonly string[];
 }
 
 export interface Worker extends WorkerFacts {
@@ -57,7 +65,8 @@ export class Registry {
 
   /** @param url the heartbeat's URL as the allow-list accepted it; `refused` = another worker's place, or too many */
   heard(beat: WorkerHeartbeat, url: string, now: number): Heard {
-    const facts = { id: beat.id, url, models: beat.models.map((model) => model.id), slots: beat.slots };
+    const { id, slots, dialects = DEFAULT_DIALECTS } = beat;
+    const facts = { id, url, models: beat.models.map((model) => model.id), slots, dialects };
     const known = this.workers.get(beat.id);
     if (!known) {
       if (this.workers.size >= MAX_WORKERS) return 'refused';
@@ -131,13 +140,27 @@ export class Registry {
     if (worker && worker.failures >= FAILURES_TO_OPEN) worker.closedUntil = now + TRIAL_EVERY_MS;
   }
 
-  /** The workers that may be given a request for the model now. */
-  usable(model: string, now: number): WorkerFacts[] {
+  /** The workers that may be given a request for the model, in the dialect, now. */
+  usable(model: string, dialect: WorkerDialect, now: number): WorkerFacts[] {
     const found: WorkerFacts[] = [];
     for (const worker of this.workers.values()) {
-      if (isUsable(worker, now) && worker.models.includes(model)) found.push(worker);
+      if (isUsable(worker, now) && worker.models.includes(model) && worker.dialects.includes(dialect))
+        found.push(worker);
     }
     return found;
+  }
+
+  /** What the models' workers speak, all of them: also those that are only away for a moment. */
+  served(): ServedModels['models'] {
+    const common = new Map<string, readonly string[]>();
+    for (const { models, dialects, down } of this.workers.values()) {
+      if (down) continue;
+      for (const model of models) {
+        const before = common.get(model);
+        common.set(model, before ? before.filter((dialect) => dialects.includes(dialect)) : dialects);
+      }
+    }
+    return Array.from(common, ([id, dialects]) => ({ id, dialects: [...dialects] }));
   }
 
   /** Removes what has been down for long. @returns the ids removed, whose connections can be closed */

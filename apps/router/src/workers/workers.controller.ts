@@ -1,6 +1,7 @@
 import { Controller, Delete, Get, Post } from '@nestjs/common';
 import type { Actor } from '@sluice/contracts/actor';
 import { Rejected } from '@sluice/contracts/errors';
+import type { ServedModels } from '@sluice/contracts/router';
 import { rfc3339 } from '@sluice/primitives/clock';
 import { AllowServices, ManagementActor, ok, requireOperator } from '@sluice/service-kit';
 import { WorkersService } from './workers.service.js';
@@ -33,5 +34,17 @@ export class WorkersController {
   remove(@ManagementActor() actor: Actor): never {
     requireOperator(actor);
     throw new Rejected('not_implemented', NOT_THERE);
+  }
+}
+
+/** What the gateway has to know of workers before it asks one. */
+@Controller('internal/models')
+@AllowServices('gateway')
+export class ServedModelsController {
+  constructor(private readonly workers: WorkersService) {}
+
+  @Get()
+  served(): ServedModels {
+    return { models: this.workers.served() };
   }
 }

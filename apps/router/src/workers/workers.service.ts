@@ -1,5 +1,5 @@
 import { Injectable, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
-import type { WorkerHeartbeat } from '@sluice/contracts/router';
+import type { ServedModels, WorkerDialect, WorkerHeartbeat } from '@sluice/contracts/router';
 import type { Clock } from '@sluice/primitives/clock';
 import { loggerFor } from '@sluice/service-kit';
 import { Pool } from 'undici';
@@ -25,6 +25,12 @@ export interface WorkersOptions {
   readonly connectTimeoutMs: number;
   readonly waitMs: number;
   readonly maxWaiting: number;
+}
+
+/** What a worker has to be able to do. */
+export interface Wanted {
+  readonly model: string;
+  readonly dialect: WorkerDialect;
 }
 
 /** A worker booked for one attempt; `release` when the attempt has ended. */
@@ -85,17 +91,18 @@ export class WorkersService implements OnModuleInit, OnApplicationShutdown {
   }
 
   /**
-   * The least loaded worker of the model outside `tried`, booked. With `wait`, when there is none: waits for one, for a
-   * short time, so that a restart of a worker or of this router does not fail the calls that fall into it.
+   * The least loaded worker of the model that speaks the dialect, outside `tried`, booked. With `wait`, when there is
+   * none: waits for one, for a short time, so that a restart of a worker or of this router does not fail the calls that
+   * fall into it.
    */
   async book(
-    model: string,
+    wanted: Wanted,
     tried: ReadonlySet<string>,
     wait: boolean,
     ended: AbortSignal,
   ): Promise<Booked | undefined> {
-    const booked = this.bookNow(model, tried);
-    return booked || !wait ? booked : this.waitFor(model, tried, ended);
+    const booked = this.bookNow(wanted, tried);
+    return booked || !wait ? booked : this.waitFor(wanted, tried, ended);
   }
 
   /** The first byte of an answer: the worker works. */
@@ -120,6 +127,7 @@ export class WorkersService implements OnModuleInit, OnApplicationShutdown {
       url: worker.url,
       models: worker.models,
       slots: worker.slots,
+      dialects: worker.dialects,
       inFlight: this.accounting.inFlight(worker.id),
       state: worker.state satisfies WorkerState,
       /** Wall clock in milliseconds; null = never. */
@@ -127,7 +135,11 @@ export class WorkersService implements OnModuleInit, OnApplicationShutdown {
     }));
   }
 
-  private async waitFor(model: string, tried: ReadonlySet<string>, ended: AbortSignal): Promise<Booked | undefined> {
+  served(): ServedModels['models'] {
+    return this.registry.served();
+  }
+
+  private async waitFor(wanted: Wanted, tried: ReadonlySet<string>, ended: AbortSignal): Promise<Booked | undefined> {
     if (!this.waiting.enter()) return undefined;
     try {
       const until = this.clock.monotonic() + this.options.waitMs;
@@ -136,7 +148,7 @@ export class WorkersService implements OnModuleInit, OnApplicationShutdown {
         if (left <= 0 || ended.aborted) return undefined;
         // A turn ends with the tick too: a worker kept for trials is free again by the clock, and nobody says so.
         await this.waiting.turn(Math.min(left, TICK_MS), ended);
-        const booked = ended.aborted ? undefined : this.bookNow(model, tried);
+        const booked = ended.aborted ? undefined : this.bookNow(wanted, tried);
         if (booked) return booked;
       }
     } finally {
@@ -145,9 +157,9 @@ export class WorkersService implements OnModuleInit, OnApplicationShutdown {
   }
 
   /** Choice and booking are one turn: two requests can't both see the same worker as idle. */
-  private bookNow(model: string, tried: ReadonlySet<string>): Booked | undefined {
+  private bookNow({ model, dialect }: Wanted, tried: ReadonlySet<string>): Booked | undefined {
     const now = this.clock.monotonic();
-    const candidates = this.registry.usable(model, now).filter(({ id }) => !tried.has(id));
+    const candidates = this.registry.usable(model, dialect, now).filter(({ id }) => !tried.has(id));
     const chosen = place(candidates, (id) => this.accounting.inFlight(id), this.random);
     if (!chosen) return undefined;
     this.registry.dispatched(chosen.id, now);
