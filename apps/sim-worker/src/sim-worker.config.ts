@@ -18,6 +18,12 @@ const schema = z.object({
     .string()
     .transform((text) => text.split(',').map((id) => id.trim()))
     .pipe(z.array(z.string().min(1).max(200)).min(1).max(100)),
+  /** What it speaks, separated by commas: `openai`, `messages`. */
+  WORKER_DIALECTS: z
+    .string()
+    .default('openai')
+    .transform((text) => text.split(',').map((name) => name.trim()))
+    .pipe(z.array(z.enum(['openai', 'messages'])).min(1)),
   /** Prompt + answer, in tokens, of every model. */
   MAX_MODEL_LEN: int(16, 10_000_000).default(32_768),
   /** The append-only NDJSON file of what was generated. */

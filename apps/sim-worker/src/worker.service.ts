@@ -14,6 +14,8 @@ import { faultRoutes } from './faults/faults.routes.js';
 import { Heartbeat, type Publish } from './heartbeat/heartbeat.service.js';
 import { GenerationLog } from './log/generation-log.service.js';
 import { WorkerMetrics } from './metrics/worker-metrics.service.js';
+import { messagesProtocol } from './messages/answer.js';
+import { countTokens } from './messages/count-tokens.service.js';
 import { modelList } from './models/models.js';
 import { responsesProtocol } from './responses/answer.js';
 import { readJson } from './server/exchange.server.js';
@@ -138,6 +140,14 @@ export class Worker {
             await this.generations.serve(transcription(form), form, exchange);
           },
         },
+        ...(config.WORKER_DIALECTS.includes('messages')
+          ? {
+              '/v1/messages': { POST: generate(messagesProtocol) },
+              '/v1/messages/count_tokens': {
+                POST: async (exchange: Parameters<Handler>[0]) => countTokens(machine, await body(exchange), exchange),
+              },
+            }
+          : {}),
         '/v1/embeddings': { POST: async (exchange) => embeddings.serve(await body(exchange), exchange) },
         '/tokenize': { POST: async (exchange) => tokenize(machine, await body(exchange), exchange) },
         '/v1/models': {
@@ -175,6 +185,7 @@ export class Worker {
       kvCacheUsage: this.kvCacheUsage(),
       cacheCapacityTokens: config.CACHE_CAPACITY_TOKENS,
       version: VERSION,
+      dialects: config.WORKER_DIALECTS,
     };
   }
 }

@@ -47,7 +47,8 @@ export class Exchange {
   }
 
   problem(error: Problem): void {
-    this.json(error.status, error.body(), error.headers);
+    const inMessages = /^\/v1\/messages\b/.test(this.request.url ?? '');
+    this.json(error.status, inMessages ? error.inMessages() : error.body(), error.headers);
   }
 
   openStream(): void {

@@ -25,6 +25,11 @@ export class Problem extends Error {
   body(): unknown {
     return { error: { message: this.message, type: this.type, param: this.param, code: this.status } };
   }
+
+  /** The same under `/v1/messages`: Anthropic's shape, with vLLM's own types in it. */
+  inMessages(): unknown {
+    return { type: 'error', error: { type: this.type, message: this.message } };
+  }
 }
 
 export const badRequest = (message: string, param: string | null = null): Problem =>
