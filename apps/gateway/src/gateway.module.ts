@@ -29,6 +29,7 @@ import { ManagementRoute } from './management/management.route.js';
 import { Organizations } from './organizations/organizations.service.js';
 import { Prices } from './prices/prices.service.js';
 import { Refusals } from './refusals/refusals.service.js';
+import { SpokenDialects } from './workers/spoken-dialects.service.js';
 
 const MESSAGING = Symbol('messaging');
 const CLIENTS = Symbol('clients');
@@ -37,6 +38,7 @@ interface Clients {
   readonly auth: ServiceClient;
   readonly billing: ServiceClient;
   readonly metering: ServiceClient;
+  readonly router: ServiceClient;
 }
 
 /** Closes what has connections, after the HTTP server has stopped taking requests. */
@@ -79,6 +81,7 @@ export class GatewayModule {
             auth: new ServiceClient('auth', config.AUTH_URL, tokens),
             billing: new ServiceClient('billing', config.BILLING_URL, tokens),
             metering: new ServiceClient('metering', config.METERING_URL, tokens),
+            router: new ServiceClient('router', config.ROUTER_URL, tokens),
           }),
         },
         {
@@ -166,22 +169,34 @@ export class GatewayModule {
             new Relay(router, admission, keys, journal),
         },
         {
+          provide: SpokenDialects,
+          inject: [CLIENTS],
+          useFactory: ({ router }: Clients) => new SpokenDialects(router),
+        },
+        {
           provide: InferenceRoute,
-          inject: [Admission, UsageLog, Relay, Refusals],
-          useFactory: (admission: Admission, { journal }: UsageLog, relay: Relay, refusals: Refusals) =>
+          inject: [Admission, UsageLog, Relay, Refusals, SpokenDialects],
+          useFactory: (
+            admission: Admission,
+            { journal }: UsageLog,
+            relay: Relay,
+            refusals: Refusals,
+            spoken: SpokenDialects,
+          ) =>
             new InferenceRoute(
               admission,
               journal,
               relay,
               refusals,
               new Uploads(config.UPLOAD_LIMIT, { one: config.UPLOAD_HOLD, all: config.UPLOADS_HELD }),
+              spoken,
             ),
         },
         {
           provide: CountTokensRoute,
-          inject: [Admission, RouterClient, Refusals],
-          useFactory: (admission: Admission, router: RouterClient, refusals: Refusals) =>
-            new CountTokensRoute(admission, router, refusals),
+          inject: [Admission, RouterClient, Refusals, SpokenDialects],
+          useFactory: (admission: Admission, router: RouterClient, refusals: Refusals, spoken: SpokenDialects) =>
+            new CountTokensRoute(admission, router, refusals, spoken),
         },
         {
           provide: KeyRoute,

@@ -4,11 +4,12 @@ import type { Left } from '../limits/limiter.js';
 import { degradedHeader, type Dialect } from './dialect.js';
 
 /** Of `/v1/messages` and what is below it. */
-export const anthropic: Dialect = {
+export const anthropic: Dialect & Required<Pick<Dialect, 'workersProblem'>> = {
   status: (code) => inAnthropic(code).status,
   problem: ({ code, message }, requestId) => anthropicProblem(inAnthropic(code).type, message, requestId),
   errorEvent: ({ code, message }, requestId) =>
     `event: error\ndata: ${JSON.stringify(anthropicProblem(inAnthropic(code).type, message, requestId))}\n\n`,
+  workersProblem: (status, body, requestId) => anthropicProblem(anthropicType(status), sentenceOf(body), requestId),
   ids: (requestId) => ({ 'request-id': requestId, 'x-request-id': requestId }),
   rates: (decision, now) => ({
     ...left('requests', decision.own.requests, now),
@@ -25,11 +26,7 @@ const anthropicProblem = (type: string, message: string, requestId: string) => (
 
 const LONGEST_MESSAGE = 4_096;
 
-/** A worker's own refusal (OpenAI's shape, or whatever it sent) in this dialect: its sentence, and the type of its status. */
-export function workersProblem(status: number, body: string, requestId: string): object {
-  return anthropicProblem(anthropicType(status), sentenceOf(body), requestId);
-}
-
+/** Of a refusal in either shape, or of whatever it sent. */
 function sentenceOf(body: string): string {
   try {
     const { error, message } = JSON.parse(body) as { error?: { message?: unknown }; message?: unknown };

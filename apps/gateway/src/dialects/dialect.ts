@@ -11,6 +11,8 @@ export interface Dialect {
    * @param sequence its number in the stream, from 0
    */
   errorEvent(error: Rejected, requestId: string, sequence: number): string;
+  /** A worker's own refusal, which may be of another dialect or name another request. Without: it is passed on as it is. */
+  readonly workersProblem?: (status: number, body: string, requestId: string) => object;
   /** The headers that name the request, on every answer. */
   ids(requestId: string): Record<string, string>;
   /** What is left of the key's own limits, on every answer of a request that took some. @param now wall clock, ms */

@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import { ERRORS, Rejected, type ErrorCode } from '@sluice/contracts/errors';
 import type { RateDecision } from '../limits/limiter.js';
-import { anthropic, workersProblem } from './anthropic.js';
+import { anthropic } from './anthropic.js';
 import { dialectOf } from './dialect-of.js';
 import { openai } from './openai.js';
 import { responses } from './responses.js';
@@ -75,7 +75,7 @@ describe('a refusal in Anthropic’s dialect', () => {
     ['<html>', 'The worker refused the request.'],
     ['null', 'The worker refused the request.'],
   ])('of a worker that said %s keeps its sentence', (body, message) => {
-    expect(workersProblem(400, body, 'r1')).toEqual({
+    expect(anthropic.workersProblem(400, body, 'r1')).toEqual({
       type: 'error',
       error: { type: 'invalid_request_error', message },
       request_id: 'r1',

@@ -8,6 +8,7 @@ import { register } from 'prom-client';
 import { aKnownKey } from '../keys/known-key.fixture.js';
 import type { RateDecision } from '../limits/limiter.js';
 import type { Refused, Refusals } from '../refusals/refusals.service.js';
+import type { SpokenDialects } from '../workers/spoken-dialects.service.js';
 import type { Admission } from './admission.service.js';
 import { CountTokensRoute } from './count-tokens.route.js';
 import { RouterClient } from './router.client.js';
@@ -22,12 +23,13 @@ const allowed: RateDecision = {
 };
 
 let alive: boolean;
+let spoken: boolean;
 let decision: RateDecision;
 let taken: number[];
 let settled: number[];
 let noted: (Refused & { code: string })[];
 let asked: { url: string; body: Record<string, unknown>; model: unknown }[];
-let answer: (response: ServerResponse) => void;
+let answer: (response: ServerResponse, request: IncomingMessage) => void;
 let router: Server;
 let client: RouterClient;
 let gateway: FastifyInstance;
@@ -35,6 +37,7 @@ let gateway: FastifyInstance;
 beforeEach(async () => {
   register.clear();
   alive = true;
+  spoken = false;
   decision = allowed;
   [taken, settled, noted, asked] = [[], [], [], []];
   router = createServer((request: IncomingMessage, response: ServerResponse) => {
@@ -44,7 +47,7 @@ beforeEach(async () => {
       const body = JSON.parse(text) as Record<string, unknown>;
       asked.push({ url: request.url!, body, model: request.headers['x-sluice-model'] });
       response.setHeader('x-sluice-worker', 'worker-1');
-      answer(response);
+      answer(response, request);
     });
   });
   await new Promise<void>((resolve) => router.listen(0, '127.0.0.1', resolve));
@@ -67,7 +70,8 @@ beforeEach(async () => {
   } as unknown as Refusals;
   const tokens = { headerFor: async () => 'Bearer t' } as unknown as ServiceTokens;
   client = new RouterClient(`http://127.0.0.1:${(router.address() as AddressInfo).port}`, tokens, admission);
-  const route = new CountTokensRoute(admission, client, refusals);
+  const dialects = { areSpoken: async () => spoken } as unknown as SpokenDialects;
+  const route = new CountTokensRoute(admission, client, refusals, dialects);
   gateway = fastify();
   gateway.removeAllContentTypeParsers();
   gateway.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
@@ -111,6 +115,30 @@ describe('a question for the number of tokens', () => {
     expect(headers['request-id']).toBe(headers['x-request-id']);
     expect(headers['anthropic-ratelimit-requests-remaining']).toBe('59');
     expect(headers['x-sluice-estimated']).toBeUndefined();
+  });
+
+  it('is one for the worker as it came, but for the model, where it speaks Messages', async () => {
+    spoken = true;
+    answer = says(200, '{"input_tokens":17}');
+    const { statusCode, json } = await count({ 'anthropic-version': '2023-06-01' });
+    expect([statusCode, json(), taken, settled]).toEqual([200, { input_tokens: 17 }, [0], [0]]);
+    const messages = [{ role: 'user', content: 'Hello there, you!' }];
+    expect(asked).toEqual([{ url: PATH, model: 'org%2Fm', body: { model: 'org/m', system: 'Be brief.', messages } }]);
+  });
+
+  it('is asked as others are asked where a worker speaks Messages and does not count them', async () => {
+    spoken = true;
+    answer = (response, { url }) => says(url === PATH ? 404 : 200, '{"count":18}')(response);
+    expect((await count()).json()).toEqual({ input_tokens: 18 });
+    expect(asked.map(({ url }) => url)).toEqual([PATH, '/tokenize']);
+  });
+
+  it('has the refusal of a worker that speaks Messages with our id in it', async () => {
+    spoken = true;
+    answer = says(400, '{"type":"error","error":{"type":"x","message":"too long"},"request_id":"its own"}');
+    const { statusCode, headers, json } = await count();
+    const error = { type: 'invalid_request_error', message: 'too long' };
+    expect([statusCode, json()]).toEqual([400, { type: 'error', error, request_id: headers['request-id'] }]);
   });
 
   it.each([

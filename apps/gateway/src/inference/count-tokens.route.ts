@@ -4,15 +4,17 @@ import { systemClock } from '@sluice/primitives/clock';
 import { loggerFor } from '@sluice/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Counter } from 'prom-client';
+import { anthropic } from '../dialects/anthropic.js';
 import { dialectOf } from '../dialects/dialect-of.js';
-import { workersProblem } from '../dialects/anthropic.js';
 import { limitScopes } from '../limits/limit-scopes.js';
 import { readCountTokensRequest } from '../messages/translation.js';
 import type { Refusals } from '../refusals/refusals.service.js';
+import type { SpokenDialects } from '../workers/spoken-dialects.service.js';
 import type { Admission, Admitted } from './admission.service.js';
 import { readDeadline } from './deadline.js';
 import { estimateTokens } from './estimate.js';
-import { jsonBytes } from './inference-request.js';
+import { dialectHeaders } from './dialect-headers.js';
+import { upstreamBody, type InferenceRequest } from './inference-request.js';
 import { refusalOf } from './inference.route.js';
 import { refuse } from './refuse.js';
 import { asRejected, header, routerRefusal, type RouterClient } from './router.client.js';
@@ -38,6 +40,7 @@ export class CountTokensRoute {
     private readonly admission: Admission,
     private readonly router: RouterClient,
     private readonly refusals: Refusals,
+    private readonly spoken: SpokenDialects,
   ) {}
 
   /** @param workload `<project>/<workload>` where the path says it, in place of the body's `model` */
@@ -70,9 +73,12 @@ export class CountTokensRoute {
       scope: 'inference:write',
       address: request.ip,
     });
-    const { model, body } = readCountTokensRequest(request.body as Buffer | undefined);
-    known.model ??= model;
+    const question = readCountTokensRequest(request.body as Buffer | undefined);
+    known.model ??= question.model;
     const admitted = await this.admission.place(presented, known.model);
+    const spoken = await this.spoken.areSpoken('messages', admitted.workload.model);
+    // What cannot be sent on takes nothing.
+    const first = spoken ? question : question.translated();
     const limits = await this.admission.limit(limitScopes(presented.credential), request.id, 0);
     const dialect = dialectOf(request.url);
     if (limits) void reply.headers(dialect.rates(limits, systemClock.now()));
@@ -83,7 +89,11 @@ export class CountTokensRoute {
       const timer = setTimeout(() => late.abort(new Rejected('timeout')), deadlineMs);
       try {
         const signal = AbortSignal.any([gone, late.signal]);
-        return await this.count(request, reply, admitted, body, startedAt + deadlineMs, signal);
+        const ask = (way: InferenceRequest) => this.ask(request, admitted, way, startedAt + deadlineMs, signal);
+        let answer = await ask(first);
+        // Some engines that speak Messages do not count them.
+        if (spoken && NOT_THERE.has(answer.status)) answer = await ask(question.translated());
+        return await this.answer(request, reply, admitted, question, answer);
       } finally {
         clearTimeout(timer);
       }
@@ -92,22 +102,23 @@ export class CountTokensRoute {
     }
   }
 
-  private async count(
+  /** @throws Rejected where no worker said anything of the question itself */
+  private async ask(
     request: FastifyRequest,
-    reply: FastifyReply,
     admitted: Admitted,
-    body: Record<string, unknown>,
+    way: InferenceRequest,
     deadline: number,
     signal: AbortSignal,
-  ): Promise<string> {
+  ): Promise<WorkersAnswer> {
     const { project, name, model } = admitted.workload;
     const upstream = await this.router.send({
       requestId: request.id,
       admitted,
       model,
       workload: `${project}/${name}`,
-      path: '/tokenize',
-      body: jsonBytes({ ...body, model }),
+      path: way.path ?? '/v1/messages/count_tokens',
+      headers: way.raw && dialectHeaders(request.headers),
+      body: upstreamBody(way, model),
       deadline,
       signal,
     });
@@ -115,22 +126,38 @@ export class CountTokensRoute {
     const { statusCode: status } = upstream;
     const fromWorker = header(upstream, ROUTER_HEADERS.worker) !== undefined;
     if (status >= 400 && (!fromWorker || status >= 500)) throw routerRefusal(upstream, bytes);
+    return { status, bytes };
+  }
+
+  private async answer(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    admitted: Admitted,
+    question: InferenceRequest,
+    { status, bytes }: WorkersAnswer,
+  ): Promise<string> {
     while (!this.admission.holds(admitted)) await this.admission.prove(admitted);
     if (status >= 400 && !NOT_THERE.has(status)) {
-      await reply.status(status).send(workersProblem(status, bytes.toString('utf8'), request.id));
+      await reply.status(status).send(anthropic.workersProblem(status, bytes.toString('utf8'), request.id));
       return 'invalid_request';
     }
     const counted = status < 300 ? countOf(bytes) : undefined;
     if (counted === undefined) void reply.header('x-sluice-estimated', 'true');
-    await reply.send({ input_tokens: counted ?? estimateTokens({ body }, []) });
+    await reply.send({ input_tokens: counted ?? estimateTokens(question, []) });
     return counted === undefined ? 'estimated' : 'counted';
   }
 }
 
-/** Other engines answer something else under this path. */
+interface WorkersAnswer {
+  readonly status: number;
+  readonly bytes: Buffer;
+}
+
+/** Of either path. Other engines answer something else under them. */
 function countOf(bytes: Buffer): number | undefined {
   try {
-    const { count } = JSON.parse(bytes.toString('utf8')) as { count?: unknown };
+    const answer = JSON.parse(bytes.toString('utf8')) as { count?: unknown; input_tokens?: unknown };
+    const count = answer.count ?? answer.input_tokens;
     return Number.isSafeInteger(count) && (count as number) > 0 ? (count as number) : undefined;
   } catch {
     return undefined;

@@ -19,7 +19,7 @@ export const ENDPOINTS = {
   'chat/completions': { read: readInferenceRequest, path: '/v1/chat/completions', most: TOKENS },
   completions: { read: readInferenceRequest, path: '/v1/completions', most: TOKENS },
   embeddings: { read: readInferenceRequest, path: '/v1/embeddings', most: [] },
-  messages: { read: readMessagesRequest, path: '/v1/chat/completions', most: TOKENS },
+  messages: { read: readMessagesRequest, path: '/v1/messages', most: TOKENS },
   responses: { read: readResponsesRequest, path: '/v1/responses', most: ['max_output_tokens'] },
   'audio/transcriptions': { read: undefined, path: '/v1/audio/transcriptions', most: [] },
   inference: { read: readPrompt, path: '/v1/completions', most: TOKENS },

@@ -17,7 +17,7 @@ const MAX_DEPTH = 8;
  * @param most fields that say how long the answer may be, the one that wins first; none: nothing is generated
  */
 export function estimateTokens({ body }: Pick<InferenceRequest, 'body'>, most: readonly string[]): number {
-  const input = ['messages', 'tools', 'prompt', 'input', 'instructions'].reduce(
+  const input = ['system', 'messages', 'tools', 'prompt', 'input', 'instructions'].reduce(
     (sum, name) => sum + countOf(body[name], 0),
     0,
   );
@@ -32,6 +32,8 @@ function countOf(value: unknown, depth: number): number {
   // Token ids.
   if (typeof value === 'number') return 1;
   if (typeof value !== 'object' || value === null || depth > MAX_DEPTH) return 0;
+  // Messages say so beside the bytes.
+  if ((value as { type?: unknown }).type === 'base64') return MEDIA_TOKENS;
   const own = Array.isArray(value) ? 0 : PER_ITEM_TOKENS;
   return Object.values(value).reduce((sum: number, part) => sum + countOf(part, depth + 1), own);
 }

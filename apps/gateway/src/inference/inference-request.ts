@@ -2,6 +2,7 @@ import { Rejected } from '@sluice/contracts/errors';
 import type { Upload } from '../audio/upload.service.js';
 import type { Reading } from './reading.js';
 import type { Translation } from './translation.js';
+import { withModel } from './with-model.js';
 
 export interface InferenceRequest {
   readonly model: string;
@@ -18,6 +19,12 @@ export interface InferenceRequest {
   readonly translation?: Translation;
   /** Where the worker answers in another shape than completions have; it counts without being told to. */
   readonly reading?: Reading;
+  /** Goes on as it came, byte for byte but for the model, and not as `body`. */
+  readonly raw?: Buffer;
+  /** Where a worker is asked, if not at the endpoint's own path. */
+  readonly path?: string;
+  /** Not every worker speaks this; the same for those that do not. @throws Rejected `invalid_request` */
+  readonly translated?: () => InferenceRequest;
 }
 
 /** A body that is a JSON object. @throws Rejected `invalid_request` */
@@ -39,8 +46,10 @@ export function readJsonObject(
 }
 
 /** Reads what the gateway must know of a body; everything else passes through. @throws Rejected `invalid_request` */
-export function readInferenceRequest(raw: Buffer | undefined): InferenceRequest {
-  const fields = readJsonObject(raw);
+export const readInferenceRequest = (raw: Buffer | undefined): InferenceRequest => requestOf(readJsonObject(raw));
+
+/** The same of a body that was parsed. @throws Rejected `invalid_request` */
+export function requestOf(fields: Record<string, unknown>): InferenceRequest {
   const { model, stream, stream_options: options } = fields;
   if (typeof model !== 'string' || model === '' || model.length > 256) {
     throw new Rejected('invalid_request', 'model must be a non-empty string of at most 256 characters.', {
@@ -68,6 +77,7 @@ export function readInferenceRequest(raw: Buffer | undefined): InferenceRequest 
  * breaks is metered to its last chunk.
  */
 export function upstreamBody(request: InferenceRequest, model: string): Buffer {
+  if (request.raw) return withModel(request.raw, model);
   const forced =
     request.stream && !request.reading
       ? {

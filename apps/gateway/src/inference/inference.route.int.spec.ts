@@ -8,6 +8,7 @@ import type { KnownKey } from '../keys/known-key.js';
 import type { RateDecision } from '../limits/limiter.js';
 import { Uploads } from '../audio/uploads.service.js';
 import type { Refusals } from '../refusals/refusals.service.js';
+import type { SpokenDialects } from '../workers/spoken-dialects.service.js';
 import type { Admission } from './admission.service.js';
 import { InferenceRoute } from './inference.route.js';
 import type { Relay, RelayOrder } from './relay.service.js';
@@ -24,6 +25,7 @@ const allowed: RateDecision = {
 let gateway: FastifyInstance;
 let credential: KnownKey;
 let decision: RateDecision | undefined;
+let spoken: boolean;
 let estimates: number[];
 let settled: number[];
 let journalled: () => void;
@@ -36,6 +38,7 @@ const throwing = (code: ErrorCode) => (): never => {
 beforeEach(() => {
   register.clear();
   decision = allowed;
+  spoken = true;
   estimates = [];
   settled = [];
   journalled = () => {};
@@ -59,11 +62,14 @@ beforeEach(() => {
   const journal = { open: () => journalled() } as unknown as Journal;
   const relay = { run: (order: RelayOrder) => relayed(order) } as unknown as Relay;
   const refusals = { note: () => {} } as unknown as Refusals;
-  const route = new InferenceRoute(admission, journal, relay, refusals, new Uploads(1, { one: 1, all: 1 }));
+  const uploads = new Uploads(1, { one: 1, all: 1 });
+  const dialects = { areSpoken: async () => spoken } as unknown as SpokenDialects;
+  const route = new InferenceRoute(admission, journal, relay, refusals, uploads, dialects);
   gateway = fastify();
   gateway.removeAllContentTypeParsers();
   gateway.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
   gateway.post('/', (request, reply) => route.handle(request, reply, 'completions'));
+  gateway.post('/v1/messages', (request, reply) => route.handle(request, reply, 'messages'));
 });
 afterEach(() => gateway.close());
 
@@ -159,5 +165,50 @@ describe('an inference request', () => {
   ] as const)('gives its place back when %s', async (_what, arrange, status, tokens) => {
     arrange();
     expect([(await post()).statusCode, settled]).toEqual([status, [tokens]]);
+  });
+});
+
+describe('a message', () => {
+  const body = '{ "model":"default/chat", "max_tokens":9, "messages":[{"role":"user","content":"Hi"}] }';
+  const ask = async (more = body) => {
+    let order: RelayOrder | undefined;
+    relayed = async (given) => {
+      order = given;
+      await given.reply.send({});
+      return 'ok';
+    };
+    const headers = { 'content-type': 'application/json', 'anthropic-version': '2023-06-01', 'x-api-key': 'secret' };
+    const { statusCode } = await gateway.inject({ method: 'POST', url: '/v1/messages', headers, body: more });
+    return { statusCode, order };
+  };
+
+  it('goes as it came to workers that all speak Messages, with what the dialect says in headers and no other', async () => {
+    const { order } = await ask();
+    expect(order).toMatchObject({ path: '/v1/messages', headers: { 'anthropic-version': '2023-06-01' } });
+    expect(Object.keys(order!.headers!)).toEqual(['anthropic-version']);
+    expect(order!.body.toString()).toBe(body.replace('default/chat', 'm'));
+    expect(order!.translation).toBeUndefined();
+  });
+
+  it('goes as a chat completion to workers of which one does not', async () => {
+    spoken = false;
+    const { order } = await ask();
+    expect(order).toMatchObject({ path: '/v1/chat/completions', headers: undefined });
+    expect(JSON.parse(order!.body.toString())).toMatchObject({ model: 'm', max_tokens: 9 });
+    expect(order!.translation).toBeDefined();
+  });
+
+  it('that no worker could be asked in translation is refused only where it has to be translated', async () => {
+    const container = body.replace('"max_tokens"', '"container":"c","max_tokens"');
+    expect((await ask(container)).statusCode).toBe(200);
+    spoken = false;
+    expect(await ask(container)).toEqual({ statusCode: 400, order: undefined });
+  });
+
+  it('is estimated alike, whichever way it goes', async () => {
+    await ask();
+    spoken = false;
+    await ask();
+    expect(estimates[0]).toBe(estimates[1]);
   });
 });

@@ -10,12 +10,14 @@ import { dialectOf } from '../dialects/dialect-of.js';
 import { limitScopes } from '../limits/limit-scopes.js';
 import type { RateDecision } from '../limits/limiter.js';
 import type { Refusals } from '../refusals/refusals.service.js';
+import type { SpokenDialects } from '../workers/spoken-dialects.service.js';
 import type { Admission, Admitted } from './admission.service.js';
 import { readDeadline } from './deadline.js';
 import { ENDPOINTS, type Endpoint } from './endpoints.js';
 import { estimateTokens } from './estimate.js';
 import { Exchange } from './exchange.js';
 import { upstreamBody, type InferenceRequest } from './inference-request.js';
+import { dialectHeaders } from './dialect-headers.js';
 import { completionsReading } from './reading.js';
 import { refuse } from './refuse.js';
 import type { Relay } from './relay.service.js';
@@ -43,6 +45,7 @@ export class InferenceRoute {
     private readonly relay: Relay,
     private readonly refusals: Refusals,
     private readonly uploads: Uploads,
+    private readonly spoken: SpokenDialects,
   ) {}
 
   /** @param workload `<project>/<workload>` where the path says it, in place of the body's `model` */
@@ -93,12 +96,15 @@ export class InferenceRoute {
       : await this.uploads.read(request, reply, known.model !== undefined, startedAt + deadlineMs);
     known.model ??= asked.model;
     const admitted = await this.admission.place(presented, known.model);
-    // What cannot be sent on takes nothing.
     const { model } = admitted.workload;
-    const body = asked.upload?.goesTo(model) ?? upstreamBody(asked, model);
+    // A dialect that not all workers of the model speak is translated for all of them.
+    const passed = asked.translated === undefined || (await this.spoken.areSpoken('messages', model));
+    const sent = passed ? asked : asked.translated();
+    // What cannot be sent on takes nothing.
+    const body = sent.upload?.goesTo(model) ?? upstreamBody(sent, model);
     const scopes = limitScopes(presented.credential);
     // Nobody's time is spent on what nobody limits.
-    const estimate = scopes.some(({ tpm }) => tpm !== null) ? estimateTokens(asked, most) : 0;
+    const estimate = scopes.some(({ tpm }) => tpm !== null) ? estimateTokens(sent, most) : 0;
     const limits = await this.admission.limit(scopes, request.id, estimate);
     if (limits) void reply.headers(dialectOf(request.url).rates(limits, systemClock.now()));
     if (limits?.refused) throw refusalOf(limits.refused, estimate);
@@ -112,12 +118,13 @@ export class InferenceRoute {
         admitted,
         request,
         reply,
-        path,
+        path: sent.path ?? path,
+        headers: sent.raw && dialectHeaders(request.headers),
         body,
-        reading: asked.reading ?? completionsReading(asked),
-        translation: asked.translation,
+        reading: sent.reading ?? completionsReading(sent),
+        translation: sent.translation,
         // Of a form the field may still come.
-        stream: asked.stream || asked.upload !== undefined,
+        stream: sent.stream || sent.upload !== undefined,
         deadline: startedAt + deadlineMs,
       });
       return result;

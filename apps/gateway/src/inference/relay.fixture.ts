@@ -28,14 +28,18 @@ export const event = (fields: string) => `data: {"choices":[{"delta":{"content":
 export const DISK_MS = 200;
 
 const MESSAGES = readMessagesRequest(
-  Buffer.from('{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"Hi"}]}'),
+  Buffer.from('{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"Hello, world."}]}'),
 );
+const TRANSLATED = MESSAGES.translated();
+/** Of `/v1/messages`, where the worker speaks it. */
+export const PASSED = '/v1/messages?passed';
 
 const RESPONSES = '{"model":"m","input":"Hello, world."}';
 
 function readingOf(url: string): Reading {
   if (url === '/v1/responses') return readResponsesRequest(Buffer.from(RESPONSES), 'r1').reading!;
-  return completionsReading(url === '/v1/messages' ? MESSAGES : { wantsUsage: false, wantsContinuousUsage: false });
+  if (url === PASSED) return readMessagesRequest(MESSAGES.raw).reading!;
+  return completionsReading(url === '/v1/messages' ? TRANSLATED : { wantsUsage: false, wantsContinuousUsage: false });
 }
 
 export interface RelayWorld {
@@ -146,7 +150,7 @@ async function run(relay: Relay, world: RelayWorld, request: FastifyRequest, rep
         path: '/v1/chat/completions',
         body: Buffer.from('{}'),
         reading: readingOf(request.url),
-        translation: translated ? MESSAGES.translation : undefined,
+        translation: translated ? TRANSLATED.translation : undefined,
         stream,
         deadline: systemClock.monotonic() + world.deadlineMs,
       }),

@@ -32,6 +32,8 @@ export interface RelayOrder {
   readonly request: FastifyRequest;
   readonly reply: FastifyReply;
   readonly path: string;
+  /** Of the client's, those that are a part of what is asked. */
+  readonly headers?: Readonly<Record<string, string>> | undefined;
   readonly body: Buffer | Upload;
   readonly reading: Reading;
   /** Where the worker was asked in another dialect than the client's. */
@@ -100,7 +102,7 @@ export class Relay {
     }
   }
 
-  private send({ exchange, admitted, running, signal, path, body, deadline }: Ongoing) {
+  private send({ exchange, admitted, running, signal, path, headers, body, deadline }: Ongoing) {
     const { requestId, model, project, workload } = exchange.opened;
     return this.router.send({
       requestId,
@@ -108,6 +110,7 @@ export class Relay {
       model,
       workload: `${project}/${workload}`,
       path,
+      headers,
       body,
       deadline,
       signal,
@@ -215,13 +218,12 @@ export class Relay {
     await this.end(exchange, 'error');
     await this.permitted(ongoing);
     const { statusCode: status } = upstream;
-    const { translation } = ongoing;
-    const body = translation ? translation.refusal(status, bytes.toString('utf8'), reply.request.id) : bytes;
-    const type = translation && JSON_TYPE;
+    const { id, url } = reply.request;
+    const problem = dialectOf(url).workersProblem?.(status, bytes.toString('utf8'), id);
     await reply
       .status(status)
-      .headers(answerHeaders(reply, upstream, type))
-      .send(body);
+      .headers(answerHeaders(reply, upstream, problem && JSON_TYPE))
+      .send(problem ?? bytes);
     return 'invalid_request';
   }
 

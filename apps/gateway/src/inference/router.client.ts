@@ -23,6 +23,8 @@ export interface Errand {
   readonly workload: string;
   /** Of the worker. */
   readonly path: string;
+  /** Of the client's, for the worker. */
+  readonly headers?: Readonly<Record<string, string>> | undefined;
   /** JSON, or a form that passes through. */
   readonly body: Buffer | Upload;
   /** Monotonic milliseconds. */
@@ -56,7 +58,7 @@ export class RouterClient {
 
   /** @throws Rejected when the credential does not hold any more; what the connection throws */
   async send(errand: Errand): Promise<Answer> {
-    const { requestId, admitted, model, workload, path, body, deadline, signal, onDispatch } = errand;
+    const { requestId, admitted, model, workload, path, headers, body, deadline, signal, onDispatch } = errand;
     for (const until = systemClock.monotonic() + ROUTER_BACK_MS; ;) {
       const authorization = await this.tokens.headerFor('router');
       let credential = this.admission.holds(admitted);
@@ -73,6 +75,7 @@ export class RouterClient {
             method: 'POST',
             path,
             headers: {
+              ...headers,
               authorization,
               'content-type': Buffer.isBuffer(body) ? 'application/json' : body.contentType,
               'x-request-id': requestId,

@@ -67,6 +67,9 @@ export interface WorkerEvent {
   readonly failed: boolean;
 }
 
+/** An event that is not passed on. */
+export const NOTHING: WorkerEvent = { bytes: Buffer.alloc(0), usage: undefined, done: false, failed: false };
+
 const USAGE_KEY = Buffer.from('"usage":');
 const ERROR_KEY = Buffer.from('data: {"error"');
 const DONE = Buffer.from('data: [DONE]');

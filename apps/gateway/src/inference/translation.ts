@@ -3,8 +3,6 @@ import type { ReportedUsage } from './usage.js';
 /** The way back, for an endpoint whose dialect no worker speaks: it was asked at another one. What throws is a SyntaxError. */
 export interface Translation {
   whole(answer: unknown, requestId: string): object;
-  /** A worker's own refusal. */
-  refusal(status: number, body: string, requestId: string): object;
   stream(requestId: string): StreamTranslation;
 }
 

@@ -22,7 +22,7 @@ describe('JSON that is read and written again', () => {
   it('is what tools are given, on the way to the worker and back', () => {
     const input = '{"id":12345678901234567891,"text":"1234567890123456789"}';
     const body = `{"model":"m","max_tokens":1,"messages":[{"role":"assistant","content":[{"type":"tool_use","id":"a","name":"t","input":${input}}]}]}`;
-    expect(readMessagesRequest(Buffer.from(body)).body['messages']).toMatchObject([
+    expect(readMessagesRequest(Buffer.from(body)).translated().body['messages']).toMatchObject([
       { tool_calls: [{ function: { arguments: input } }] },
     ]);
     const whole = wholeOf({ thinking: '', text: '', calls: [{ id: 'a', name: 't', input: {} }] });

@@ -6,11 +6,12 @@ import { readCountTokensRequest, readMessagesRequest } from './translation.js';
 
 const hello = { model: 'm', max_tokens: 10, messages: [{ role: 'user', content: 'Hello!' }] };
 const raw = (body: unknown) => Buffer.from(JSON.stringify(body));
-const chat = (more: object) => readMessagesRequest(raw({ ...hello, ...more })).body;
+const translated = (body: Buffer) => readMessagesRequest(body).translated();
+const chat = (more: object) => translated(raw({ ...hello, ...more })).body;
 const messages = (...turns: object[]) => chat({ messages: turns })['messages'];
 const refusal = (more: object): Rejected => {
   try {
-    readMessagesRequest(raw({ ...hello, ...more }));
+    translated(raw({ ...hello, ...more }));
   } catch (error) {
     return error as Rejected;
   }
@@ -28,7 +29,7 @@ const chatTool = (name = 'weather') => ({
 describe('a conversation', () => {
   it('is the shortest body where little is said', () => {
     expect(chat({})).toEqual({ model: 'm', max_tokens: 10, messages: [{ role: 'user', content: 'Hello!' }] });
-    expect(readMessagesRequest(raw({ ...hello, stream: true }))).toMatchObject({ model: 'm', stream: true });
+    expect(translated(raw({ ...hello, stream: true }))).toMatchObject({ model: 'm', stream: true });
   });
 
   it.each([
@@ -236,7 +237,7 @@ describe('a request is refused, by the name of the field,', () => {
   });
 
   it.each(['', '[1]', '{', 'null'])('when its body is %j', (body) => {
-    expect(() => readMessagesRequest(Buffer.from(body))).toThrow(expect.objectContaining({ code: 'invalid_request' }));
+    expect(() => translated(Buffer.from(body))).toThrow(expect.objectContaining({ code: 'invalid_request' }));
   });
 });
 
@@ -274,7 +275,7 @@ describe('whatever is sent', () => {
           { ...hello, messages: [turns] },
         ]) {
           try {
-            expect(readMessagesRequest(raw(body)).model).toBeDefined();
+            expect(translated(raw(body)).model).toBeDefined();
           } catch (error) {
             expect(error).toMatchObject({ code: 'invalid_request' });
           }
@@ -287,9 +288,26 @@ describe('whatever is sent', () => {
   it('is refused, not a fault of ours, where it is nested without end', () => {
     const deep = `${'['.repeat(100_000)}${']'.repeat(100_000)}`;
     const input = `{"model":"m","max_tokens":1,"messages":[{"role":"assistant","content":[{"type":"tool_use","id":"a","name":"t","input":{"a":${deep}}}]}]}`;
-    expect(() => readMessagesRequest(Buffer.from(input))).toThrow(expect.objectContaining({ code: 'invalid_request' }));
-    const elsewhere = readMessagesRequest(Buffer.from(`{"own":${deep},${JSON.stringify(hello).slice(1)}`));
+    expect(() => translated(Buffer.from(input))).toThrow(expect.objectContaining({ code: 'invalid_request' }));
+    const elsewhere = translated(Buffer.from(`{"own":${deep},${JSON.stringify(hello).slice(1)}`));
     expect(() => upstreamBody(elsewhere, 'm')).toThrow(expect.objectContaining({ code: 'invalid_request' }));
+  });
+});
+
+describe('a request for a worker that speaks Messages', () => {
+  const bytes = Buffer.from(
+    '{ "messages" : [{"role":"user","content":"\\u00e4 ä 1e2"}],\n "model":"m", "max_tokens":10.0, "own":1 }',
+  );
+
+  it.each([
+    ['to create', () => readMessagesRequest(bytes)],
+    ['to count', () => readCountTokensRequest(bytes)],
+  ])('%s goes on byte for byte but for its model, and nothing but the model is judged', (_what, read) => {
+    expect(upstreamBody(read(), 'org/w').toString()).toBe(bytes.toString().replace('"m"', '"org/w"'));
+    const document = { role: 'user', content: [{ type: 'document' }] };
+    const own = { ...hello, messages: [document], container: 'c', stop: 1 };
+    expect(() => readMessagesRequest(raw(own))).not.toThrow();
+    expect(() => readMessagesRequest(raw({ ...own, model: 7 }))).toThrow(expect.objectContaining({ param: 'model' }));
   });
 });
 
@@ -297,7 +315,7 @@ describe('a question for the number of tokens', () => {
   it('is the same conversation, without what is asked of an answer', () => {
     const { body, model } = readCountTokensRequest(
       raw({ ...hello, max_tokens: undefined, system: 'Be brief.', tools: [weather], thinking: { type: 'disabled' } }),
-    );
+    ).translated();
     expect(model).toBe('m');
     expect(body).toEqual({
       model: 'm',

@@ -1,20 +1,34 @@
 import { parse } from '@sluice/service-kit';
-import { workersProblem } from '../dialects/anthropic.js';
-import { readJsonObject, type InferenceRequest } from '../inference/inference-request.js';
+import { estimateTokens } from '../inference/estimate.js';
+import { readJsonObject, requestOf, type InferenceRequest } from '../inference/inference-request.js';
 import type { Translation } from '../inference/translation.js';
 import { chatRequest, tokenizeRequest } from './chat-request.js';
 import { messageOf } from './chat-answer.js';
 import { parseExact } from './exact-json.js';
 import { MessageStream } from './message-stream.js';
+import { MessagesReading } from './messages-reading.js';
 import { countTokensRequest, messagesRequest } from './messages-request.js';
 
+type PassedRequest = InferenceRequest & Required<Pick<InferenceRequest, 'translated'>>;
+
 /**
- * A request of the Messages dialect as one for chat completions, which is all that workers speak, with the way back for
- * the answer. @throws Rejected `invalid_request` naming the field
+ * A request of the Messages dialect: as it came, for workers that speak it, which judge it themselves.
+ * @throws Rejected `invalid_request`
  */
-export function readMessagesRequest(raw: Buffer | undefined): InferenceRequest {
-  const request = parse(messagesRequest, readJsonObject(raw, parseExact));
+export function readMessagesRequest(raw: Buffer | undefined): PassedRequest {
+  const request = passed(raw);
   return {
+    ...request,
+    reading: new MessagesReading(() => estimateTokens(request, [])),
+    translated: () => translatedRequest(request.body),
+  };
+}
+
+/** The same as one for chat completions, with the way back for the answer. @throws Rejected naming the field */
+function translatedRequest(fields: Record<string, unknown>): InferenceRequest {
+  const request = parse(messagesRequest, fields);
+  return {
+    path: '/v1/chat/completions',
     model: request.model,
     stream: request.stream === true,
     // The counts go into the dialect's own events; no byte of the worker's goes out.
@@ -25,14 +39,19 @@ export function readMessagesRequest(raw: Buffer | undefined): InferenceRequest {
   };
 }
 
-/** What is asked to be counted, as vLLM's `/tokenize` takes it. @throws Rejected `invalid_request` */
-export function readCountTokensRequest(raw: Buffer | undefined): { model: string; body: Record<string, unknown> } {
-  const request = parse(countTokensRequest, readJsonObject(raw, parseExact));
-  return { model: request.model, body: tokenizeRequest(request) };
+/** What is asked to be counted, by a worker that speaks Messages; translated as vLLM's `/tokenize` takes it. */
+export function readCountTokensRequest(raw: Buffer | undefined): PassedRequest {
+  const request = { ...passed(raw), stream: false };
+  const translated = () => {
+    const { raw: _, ...others } = request;
+    return { ...others, path: '/tokenize', body: tokenizeRequest(parse(countTokensRequest, request.body)) };
+  };
+  return { ...request, translated };
 }
+
+const passed = (raw: Buffer | undefined) => ({ ...requestOf(readJsonObject(raw, parseExact)), raw: raw! });
 
 const translation = (sequences: readonly string[]): Translation => ({
   whole: (answer, requestId) => messageOf(answer, requestId, sequences),
-  refusal: workersProblem,
   stream: (requestId) => new MessageStream(requestId, sequences),
 });

@@ -1,25 +1,25 @@
+import { Pieces } from '../inference/pieces.js';
 import type { Reading } from '../inference/reading.js';
-import { dataOf, type WorkerEvent } from '../inference/sse.js';
+import { dataOf, NOTHING, type WorkerEvent } from '../inference/sse.js';
 import { isCount, type ReportedUsage } from '../inference/usage.js';
 
 /** The events with which a stream ends well: they carry the usage, and are held back until the END is on the disk. */
 const ENDS = new Set(['response.completed', 'response.incomplete']);
 const FAILURES = new Set(['response.failed', 'error']);
-const NOTHING: WorkerEvent = { bytes: Buffer.alloc(0), usage: undefined, done: false, failed: false };
 
 /**
  * Reads a worker's responses: their bytes pass through as they are. Their usage is told at the end only, so what a stream
- * that breaks off has taken is counted here: its input by estimate, its output by the pieces that came, as engines send
- * one for each token, or for some.
+ * that breaks off has taken is counted here by the pieces that came.
  */
 export class ResponsesReading implements Reading {
   sequence = 0;
-  private input: number | undefined;
-  private pieces = 0;
+  private readonly pieces: Pieces;
   private ended = false;
 
   /** @param estimateInput tokens; asked for once, and only when something was generated */
-  constructor(private readonly estimateInput: () => number) {}
+  constructor(estimateInput: () => number) {
+    this.pieces = new Pieces(estimateInput);
+  }
 
   usage(answer: unknown): ReportedUsage | undefined {
     return usageOf(answer);
@@ -42,9 +42,7 @@ export class ResponsesReading implements Reading {
 
   private guess(type: string, delta: unknown): ReportedUsage | undefined {
     if (!type.endsWith('.delta') || typeof delta !== 'string' || delta === '') return undefined;
-    this.input ??= this.estimateInput();
-    this.pieces += 1;
-    return { input: this.input, cachedInput: 0, output: this.pieces };
+    return this.pieces.came();
   }
 }
 
