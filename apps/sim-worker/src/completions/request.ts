@@ -80,7 +80,9 @@ export const chatSchema = z.looseObject({
   reasoning_effort: optional(z.string()),
   include_reasoning: optional(z.boolean()),
   chat_template_kwargs: optional(z.looseObject({ enable_thinking: z.unknown().optional() })),
-  response_format: optional(z.looseObject({ type: z.string() })),
+  response_format: optional(
+    z.looseObject({ type: z.string(), json_schema: optional(z.looseObject({ schema: z.unknown().optional() })) }),
+  ),
 });
 
 const tokenIds = z.array(
@@ -107,7 +109,6 @@ type Shared = z.infer<z.ZodObject<typeof shared>>;
 /** `max_completion_tokens` wins over its old name `max_tokens`. */
 export function fromChat(body: z.infer<typeof chatSchema>): GenerationRequest {
   if (body.logprobs) throw notSimulated('logprobs');
-  refuseFormat(body.response_format);
   const maxTokens = body.max_completion_tokens ?? body.max_tokens ?? undefined;
   return { ...common(body, [{ texts: textsOf(body) }], maxTokens), turn: turnOf(body) };
 }
@@ -130,6 +131,7 @@ function turnOf(body: z.infer<typeof chatSchema>): Turn {
   return {
     thinks: switches?.enable_thinking === true || (effort !== undefined && effort !== null && effort !== 'none'),
     showsThoughts: body.include_reasoning ?? true,
+    schema: schemaOf(body.response_format),
     ...callsOf({
       tools: body.tools ?? [],
       choice: body.tool_choice ?? undefined,
@@ -142,7 +144,7 @@ function turnOf(body: z.infer<typeof chatSchema>): Turn {
 /** Completions end after 16 tokens where nothing else is said, as OpenAI has it. */
 export function fromText(body: z.infer<typeof textSchema>): GenerationRequest {
   if (body.logprobs !== undefined && body.logprobs !== null) throw notSimulated('logprobs');
-  refuseFormat(body.response_format);
+  if (body.response_format && body.response_format.type !== 'text') throw notSimulated('response_format');
   const { prompt } = body;
   const list: readonly (string | number[])[] = isMany(prompt) ? prompt : [prompt];
   const prompts = list.map((one): Prompt =>
@@ -210,8 +212,18 @@ function textOf(content: z.infer<typeof message>['content']): string {
     .join('');
 }
 
-function refuseFormat(format: { type: string } | null | undefined): void {
-  if (format && format.type !== 'text') throw notSimulated('response_format');
+function schemaOf(format: z.infer<typeof chatSchema>['response_format']): unknown {
+  switch (format?.type) {
+    case undefined:
+    case 'text':
+      return undefined;
+    case 'json_object':
+      return {};
+    case 'json_schema':
+      return format!.json_schema?.schema ?? {};
+    default:
+      throw notSimulated('response_format');
+  }
 }
 
 /** What would change the answer and is not built is refused: an answer that ignored it would be a wrong one. */

@@ -24,6 +24,14 @@ describe('a turn of a chat', () => {
     expect(new Set(turn({}).parts.map(({ kind }) => kind))).toEqual(new Set(['text']));
   });
 
+  it('is JSON that fits where a schema is given, told token by token, and cut where it is too long', () => {
+    const { deltas, finish } = turn({ schema });
+    expect(JSON.parse(deltas.join(''))).toMatchObject({ city: expect.any(String), days: [expect.any(Number)] });
+    expect(finish).toBe('stop');
+    const cut = planTurn(7, { ...limits, maxTokens: 3 }, { ...PLAIN, schema }, split);
+    expect([cut.deltas.length, cut.finish]).toEqual([3, 'length']);
+  });
+
   it('thinks first, and no longer than the answer may be', () => {
     const { parts, deltas, finish } = turn({ thinks: true });
     const thoughts = parts.filter(({ kind }) => kind === 'reasoning').length;

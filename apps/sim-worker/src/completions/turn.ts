@@ -13,12 +13,15 @@ export interface Turn {
   readonly calls: readonly { readonly name: string; readonly schema: unknown }[];
   /** How calls end: vLLM says `stop` where a certain tool was asked for. */
   readonly callsFinish: 'tool_calls' | 'stop';
+  /** What it says is JSON that fits. */
+  readonly schema?: unknown;
 }
 
 export const PLAIN: Turn = { thinks: false, showsThoughts: true, calls: [], callsFinish: 'tool_calls' };
 
+const TEXT: Part = { kind: 'text' };
 const REASONING: Part = { kind: 'reasoning' };
-const HIDDEN: Part = { kind: 'text' };
+const HIDDEN = TEXT;
 const SHORTEST_THOUGHT = 8;
 
 /**
@@ -30,9 +33,21 @@ export function planTurn(seed: number, limits: PlanLimits, turn: Turn, split: (t
   const used = thoughts?.deltas.length ?? 0;
   if (thoughts && used >= limits.maxTokens) return { ...thoughts, tokens: [], finish: 'length' };
   const rest = { ...limits, maxTokens: limits.maxTokens - used, minTokens: Math.max(0, limits.minTokens - used) };
-  const said = turn.calls.length > 0 ? planCalls(seed, rest.maxTokens, turn, split) : planAnswer(seed, rest);
+  const said = saidIn(seed, rest, turn, split);
   if (!thoughts) return said;
   return { ...said, deltas: [...thoughts.deltas, ...said.deltas], parts: [...thoughts.parts, ...said.parts] };
+}
+
+function saidIn(seed: number, limits: PlanLimits, turn: Turn, split: (text: string) => string[]): Plan {
+  if (turn.calls.length > 0) return planCalls(seed, limits.maxTokens, turn, split);
+  return turn.schema === undefined ? planAnswer(seed, limits) : planJson(seed, limits.maxTokens, turn.schema, split);
+}
+
+function planJson(seed: number, maxTokens: number, schema: unknown, split: (text: string) => string[]): Plan {
+  const pieces = split(inputFor(schema, pseudoRandom(seed)));
+  const deltas = pieces.slice(0, maxTokens);
+  const finish = deltas.length < pieces.length ? 'length' : 'stop';
+  return { tokens: [], deltas, parts: deltas.map(() => TEXT), finish, stopReason: null };
 }
 
 function thoughtsOf(seed: number, limits: PlanLimits, shown: boolean): Plan {

@@ -36,6 +36,7 @@ const schema = z.looseObject({
     })
     .nullish(),
   thinking: z.looseObject({ type: z.string() }).nullish(),
+  output_config: z.looseObject({ format: z.looseObject({ schema: z.unknown() }).nullish() }).nullish(),
 });
 type Conversation = z.infer<z.ZodObject<typeof conversation>>;
 type Choice = z.infer<typeof schema>['tool_choice'];
@@ -52,11 +53,15 @@ export function messagesRequest(raw: unknown): GenerationRequest {
     tool_choice: choiceOf(body.tool_choice),
     parallel_tool_calls: !body.tool_choice?.disable_parallel_tool_use,
     chat_template_kwargs: { enable_thinking: body.thinking ? body.thinking.type !== 'disabled' : undefined },
+    response_format: formatOf(body.output_config?.format?.schema),
     n: 1,
   });
   if (!chat.success) throw invalidBody(chat.error);
   return fromChat(chat.data);
 }
+
+const formatOf = (schema: unknown) =>
+  schema === undefined ? undefined : { type: 'json_schema', json_schema: { schema } };
 
 /** What is asked to be counted. @throws Problem */
 export function countedTexts(raw: unknown): { model: string; texts: string[] } {

@@ -22,7 +22,7 @@ const schema = z.looseObject({
     .union([z.enum(['none', 'auto', 'required']), z.looseObject({ type: z.string(), name: z.string().optional() })])
     .nullish(),
   reasoning: z.looseObject({ effort: z.string().nullish() }).nullish(),
-  text: z.looseObject({ format: z.looseObject({ type: z.string() }).nullish() }).nullish(),
+  text: z.looseObject({ format: z.looseObject({ type: z.string(), schema: z.unknown() }).nullish() }).nullish(),
   previous_response_id: z.string().nullish(),
   background: z.boolean().nullish(),
   store: z.boolean().nullish(),
@@ -48,7 +48,7 @@ export function responsesRequest(raw: unknown): GenerationRequest {
     tools: tools?.map(({ type, name, parameters }) => ({ type, function: { name, parameters } })),
     tool_choice: typeof choice === 'object' && choice ? { type: 'function', function: { name: choice.name } } : choice,
     reasoning_effort: reasoning?.effort,
-    response_format: text?.format,
+    response_format: text?.format && { type: text.format.type, json_schema: { schema: text.format.schema } },
     n: 1,
     // Not a field there.
     min_tokens: undefined,
