@@ -200,11 +200,11 @@ describe('models', () => {
 describe('the key', () => {
   it('is taken from either header, x-api-key before Authorization', async () => {
     const key = stack.demo.inferenceKey;
-    const beside = (authorization: string) => ({ defaultHeaders: { authorization } });
-    expect((await clientOf(null, { authToken: key }).models.list()).data).not.toEqual([]);
-    expect((await clientOf(key, beside('Bearer notused')).models.list()).data).not.toEqual([]);
-    const wrong = clientOf('notused', beside(`Bearer ${key}`));
-    expect(await rejection(wrong.models.list())).toBeInstanceOf(AuthenticationError);
+    const beside = (authToken: string, name?: string) =>
+      clientOf(null, { authToken, ...(name && { defaultHeaders: { 'x-api-key': name } }) }).models.list();
+    expect((await beside(key)).data).not.toEqual([]);
+    expect((await beside('notused', key)).data).not.toEqual([]);
+    expect(await rejection(beside(key, 'notused'))).toBeInstanceOf(AuthenticationError);
   });
 });
 

@@ -334,7 +334,7 @@ describe('what is refused', () => {
       'a document',
       400,
       'invalid_request_error',
-      '/v1/messages',
+      '/w/default/large/v1/messages',
       'POST',
       '{"model":"m","max_tokens":1,"messages":[{"role":"user","content":[{"type":"document"}]}]}',
     ],
