@@ -58,7 +58,7 @@ const ask = (content = 'Tell me of sluices.', max_tokens = 40) => ({
   messages: [{ role: 'user' as const, content }],
   max_tokens,
 });
-const long = () => ({ ...ask('Count.', 2_000), min_tokens: 2_000, ignore_eos: true });
+const long = () => ({ ...ask('Count.', 20_000), min_tokens: 20_000, ignore_eos: true });
 const functions = TOOLS.map(({ name, description, schema: parameters }) => ({
   type: 'function' as const,
   function: { name, description, parameters },
@@ -285,7 +285,7 @@ describe('errors', () => {
     expect(exact).toBeGreaterThan(0);
     expect(seconds).toBe(Math.ceil(exact! / 1000));
     expect(error.headers.get('x-ratelimit-remaining-requests')).toBe('0');
-    expect(error.headers.get('x-ratelimit-reset-requests')).toMatch(/^\d+(\.\d)?m?s$/);
+    expect(error.headers.get('x-ratelimit-reset-requests')).toMatch(/^(\d+m)?\d+(\.\d+)?m?s$/);
   });
 
   it('of a write that contradicts an earlier one are conflicts', async () => {
@@ -395,7 +395,7 @@ describe('who leaves', () => {
         }
       });
       expect(generation).toMatchObject({ endpoint: '/v1/chat/completions', outcome: 'aborted' });
-      expect(generation!.completionTokens).toBeLessThan(2_000);
+      expect(generation!.completionTokens).toBeLessThan(20_000);
       await eventually(async () => (await inFlight(stack)) === 0);
     },
     30_000,
@@ -417,7 +417,7 @@ describe('who leaves', () => {
   it('as it waited long enough ends it at the worker, and says that it was the time', async () => {
     await faults(stack, { stallBeforeFirstByteMs: FOREVER });
     const [generation] = await generationsOf(stack, 1, async () => {
-      const hurried = clientOf(stack.demo.inferenceKey, { timeout: 2_000, fetch: fetchInRealm });
+      const hurried = clientOf(stack.demo.inferenceKey, { timeout: 5_000, fetch: fetchInRealm });
       const error = await rejection(hurried.chat.completions.create(ask()));
       expect(error).toBeInstanceOf(APIConnectionTimeoutError);
     });
