@@ -22,17 +22,16 @@ import {
   counting,
   faults,
   fetchInRealm,
+  FOREVER,
   generations,
   generationsOf,
   inFlight,
   keyOfAlmostNothing,
   newKey,
+  rejection,
   TOOLS,
   waited,
 } from './sdk-clients.ts';
-
-/** Longer than anything here takes. */
-const FOREVER = 3_600_000;
 
 let stack: TestStack;
 let metering: Client;
@@ -72,11 +71,6 @@ const long = () => ({ ...ask('Count.', 20_000), min_tokens: 20_000, stream: true
 const tools = TOOLS.map(({ name, description, schema: input_schema }) => ({ name, description, input_schema }));
 const both = () => ({ ...ask(CALL_BOTH, 400), tools, thinking: { type: 'adaptive' as const } });
 const schema = { type: 'json_schema' as const, schema: TOOLS[0]!.schema };
-const rejection = (promise: PromiseLike<unknown>) =>
-  Promise.resolve(promise).then(
-    () => undefined,
-    (reason: unknown) => reason,
-  );
 const recorded = (requestId: string | null | undefined) =>
   eventually(
     async () =>

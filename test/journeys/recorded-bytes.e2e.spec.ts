@@ -33,7 +33,8 @@ async function post(path: string, body: object | string, more: Record<string, st
 }
 async function get(path: string, headers: Record<string, string> = {}) {
   const authorization = `Bearer ${stack.demo.inferenceKey}`;
-  return (await fetch(stack.baseUrl + path, { headers: { authorization, ...headers } })).json() as Promise<unknown>;
+  const response = await fetch(stack.baseUrl + path, { headers: { authorization, ...headers } });
+  return json(await response.text());
 }
 const json = (text: string) => JSON.parse(text) as Record<string, unknown>;
 const expectDeclared = async (all: readonly Recorded[]) => expect(await undeclared(all)).toEqual([]);
@@ -280,8 +281,8 @@ function inOrder(events: readonly Record<string, unknown>[]): void {
 
 describe('what else is told', () => {
   it('models and errors of OpenAI’s dialect are as they are declared', async () => {
-    const list = (await get('/v1/models')) as { data: unknown[] };
-    const recorded: Recorded[] = list.data.map((model) => ({ type: 'OpenAI.Model', json: model }));
+    const { data } = await get('/v1/models');
+    const recorded: Recorded[] = (data as unknown[]).map((model) => ({ type: 'OpenAI.Model', json: model }));
     for (const [path, body] of [
       ['/v1/chat/completions', { ...chat('Hi.'), stream: 'yes' }],
       ['/v1/chat/completions', chat('Hi.', { model: 'none' })],
@@ -301,9 +302,9 @@ describe('what else is told', () => {
   });
 
   it('models of Anthropic’s dialect are as they are declared', async () => {
-    const list = (await get('/v1/models', { 'anthropic-version': '2023-06-01' })) as { data: unknown[] };
-    expect(list.data).not.toEqual([]);
-    await expectDeclared(list.data.map((model) => ({ type: 'Anthropic.ModelInfo', json: model })));
+    const { data } = await get('/v1/models', { 'anthropic-version': '2023-06-01' });
+    expect(data).not.toEqual([]);
+    await expectDeclared((data as unknown[]).map((model) => ({ type: 'Anthropic.ModelInfo', json: model })));
   });
 
   it('what is not as it is declared is found', async () => {

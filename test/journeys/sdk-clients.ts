@@ -3,6 +3,9 @@ import { readFileSync } from 'node:fs';
 import { expect } from '@jest/globals';
 import { call, eventually, type TestStack } from '../stack.ts';
 
+/** Milliseconds: longer than anything takes. */
+export const FOREVER = 3_600_000;
+
 /** Replaces the faults of the workers; `{}` is none. */
 export const faults = (stack: TestStack, body: object, workers = stack.workers) =>
   Promise.all(
@@ -89,6 +92,13 @@ export const fetchInRealm: typeof fetch = async (input, init) => {
     throw Object.assign(new Error(message, { cause }), { name });
   }
 };
+
+/** What it is rejected with; undefined where it is not. */
+export const rejection = (promise: PromiseLike<unknown>): Promise<unknown> =>
+  Promise.resolve(promise).then(
+    () => undefined,
+    (reason: unknown) => reason,
+  );
 
 /** A client's `fetch` that remembers what it sent, and what came of it. */
 export function counting() {

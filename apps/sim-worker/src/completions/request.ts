@@ -220,7 +220,7 @@ function schemaOf(format: z.infer<typeof chatSchema>['response_format']): unknow
     case 'json_object':
       return {};
     case 'json_schema':
-      return format!.json_schema?.schema ?? {};
+      return format.json_schema?.schema ?? {};
     default:
       throw notSimulated('response_format');
   }
