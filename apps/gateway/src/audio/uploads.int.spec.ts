@@ -22,6 +22,7 @@ import type { Journal } from '../journal/journal.service.js';
 import type { Cut } from '../keys/in-flight.js';
 import type { Keys } from '../keys/keys.service.js';
 import { aKnownKey } from '../keys/known-key.fixture.js';
+import type { SpokenDialects } from '../workers/spoken-dialects.service.js';
 import type { Refusals } from '../refusals/refusals.service.js';
 import { Uploads } from './uploads.service.js';
 
@@ -86,7 +87,7 @@ async function start(limit: number): Promise<void> {
   const relay = new Relay(client, admission, keys, journal);
   const refusals = { note: (_: unknown, why: { code: string }) => results.push(why.code) } as unknown as Refusals;
   const uploads = new Uploads(limit, { one: HOLD, all: HOLD_ALL });
-  const route = new InferenceRoute(admission, journal, relay, refusals, uploads);
+  const route = new InferenceRoute(admission, journal, relay, refusals, uploads, {} as SpokenDialects);
   gateway = fastify();
   gateway.removeAllContentTypeParsers();
   gateway.addContentTypeParser('*', (_request, payload, parsed) => parsed(null, payload));

@@ -155,7 +155,7 @@ describe('heartbeats', () => {
 
   it('a worker that says what it speaks is asked in that, and the gateway is told of its models', async () => {
     const dialects = ['openai', 'messages'];
-    await eventually(async () => {
+    await until(async () => {
       bus.publishCore(heartbeatSubject('w1'), JSON.stringify({ ...beat('w1', workerUrl), dialects }));
       const response = await fetch(`${url}/internal/models`, {
         headers: { authorization: await gateway.headerFor('router') },
