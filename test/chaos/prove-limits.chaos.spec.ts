@@ -4,7 +4,7 @@ import { patchesFor, timesOf } from '../prove/limits/times.ts';
 import { requireFit } from '../prove/revocation/build.ts';
 import { proved } from './proved.ts';
 
-const PROVE_MS = 480_000;
+const PROVE_MS = 900_000;
 /** A minute of this many seconds, in a changed copy of the build. */
 const WINDOW_SECONDS = 8;
 const COMMAND = ['limits', '--window', String(WINDOW_SECONDS), '--keys', '30', '--seconds', '20', '--lost', '3'];

@@ -56,7 +56,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await metering?.end();
   await stack?.stop();
-}, 60_000);
+});
 afterEach(() => faults(stack, {}));
 
 const clientOf = (apiKey: string | null, more: object = {}) =>
@@ -101,7 +101,7 @@ describe('messages', () => {
       });
     });
     expect(generation).toMatchObject({ endpoint: '/v1/messages', outcome: 'finished' });
-  }, 30_000);
+  });
 
   it.each([false, true])(
     'are byte for byte what the worker sends, but for its [DONE], with a stream: %s',
@@ -133,7 +133,7 @@ describe('messages', () => {
     expect(thoughts.join('')).toBe((whole.content[0] as Anthropic.ThinkingBlock).thinking);
     expect(inputs).toEqual(whole.content.flatMap((block) => (block.type === 'tool_use' ? [block.input] : [])));
     expect(await recorded(stream.request_id)).toMatchObject({ outcome: 'ok', rank: 4, estimated: false });
-  }, 30_000);
+  });
 
   it.each([false, true])(
     'run tools to their end, with a stream: %s',
@@ -159,7 +159,7 @@ describe('messages', () => {
         ['camera', input],
       ]);
     },
-    30_000,
+    180_000,
   );
 
   it('are parsed by the schema that was asked for', async () => {
@@ -291,7 +291,7 @@ describe('what is tried again', () => {
       if (status !== 502) expect(sent[0]!.headers.get('retry-after-ms')).toBe('1000');
       waited(sent);
     },
-    30_000,
+    180_000,
   );
 
   it('is a request beyond the places of its key, until one is free', async () => {
@@ -307,7 +307,7 @@ describe('what is tried again', () => {
     const statuses = sent.map((one) => one.status);
     expect([statuses[0], statuses[1], statuses.at(-1)]).toEqual([200, 429, 200]);
     waited(sent.slice(1));
-  }, 30_000);
+  });
 
   it('is nothing that money alone would mend', async () => {
     const { sent, by } = persistent(await keyOfAlmostNothing(stack), 5);
@@ -317,7 +317,7 @@ describe('what is tried again', () => {
     });
     expect(error).toMatchObject({ status: 402, type: 'billing_error' });
     expect(sent).toHaveLength(1);
-  }, 60_000);
+  });
 });
 
 describe('who leaves', () => {
@@ -346,7 +346,7 @@ describe('who leaves', () => {
       expect(Number(record['output_tokens'])).toBeLessThanOrEqual(generation!.completionTokens);
       await eventually(async () => (await inFlight(stack)) === 0);
     },
-    30_000,
+    180_000,
   );
 
   it('before the first byte ends it at the worker', async () => {
@@ -359,7 +359,7 @@ describe('who leaves', () => {
       expect(await answer).toBeInstanceOf(APIUserAbortError);
     });
     expect(generation).toMatchObject({ outcome: 'aborted', completionTokens: 0 });
-  }, 30_000);
+  });
 
   it('as it waited long enough ends it at the worker, and says that it was the time', async () => {
     await faults(stack, { stallBeforeFirstByteMs: FOREVER });
@@ -368,7 +368,7 @@ describe('who leaves', () => {
       expect(await rejection(hurried.messages.create(ask()))).toBeInstanceOf(APIConnectionTimeoutError);
     });
     expect(generation).toMatchObject({ outcome: 'aborted', completionTokens: 0 });
-  }, 30_000);
+  });
 });
 
 it('no message of all these went another way than the worker’s own', () => {

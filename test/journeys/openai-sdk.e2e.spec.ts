@@ -48,7 +48,7 @@ beforeAll(async () => {
   model = stack.models[0]!;
   client = clientOf(stack.demo.inferenceKey);
 }, STACK_START_MS);
-afterAll(() => stack?.stop(), 60_000);
+afterAll(() => stack?.stop());
 afterEach(() => faults(stack, {}));
 
 const clientOf = (apiKey: string, more: object = {}) =>
@@ -311,7 +311,7 @@ describe('what is tried again', () => {
       if (status !== 502) expect(sent[0]!.headers.get('retry-after-ms')).toBe('1000');
       waited(sent);
     },
-    30_000,
+    180_000,
   );
 
   it('is a request beyond the places of its key, until one is free', async () => {
@@ -327,7 +327,7 @@ describe('what is tried again', () => {
     const statuses = sent.map((one) => one.status);
     expect([statuses[0], statuses[1], statuses.at(-1)]).toEqual([200, 429, 200]);
     waited(sent.slice(1));
-  }, 30_000);
+  });
 
   it('is nothing that money alone would mend', async () => {
     const { sent, by } = persistent(await keyOfAlmostNothing(stack), 5);
@@ -339,7 +339,7 @@ describe('what is tried again', () => {
     expect(error).toMatchObject({ status: 429, code: 'insufficient_quota' });
     expect(error.headers!.get('x-should-retry')).toBe('false');
     expect(sent).toHaveLength(1);
-  }, 60_000);
+  });
 
   it.each([
     ['a bad request', () => ({ stream: 'yes' })],
@@ -372,7 +372,7 @@ describe('who leaves', () => {
       expect(generation).toMatchObject({ endpoint: '/v1/chat/completions', outcome: 'aborted' });
       await eventually(async () => (await inFlight(stack)) === 0);
     },
-    30_000,
+    180_000,
   );
 
   it('before the first byte ends it at the worker', async () => {
@@ -386,7 +386,7 @@ describe('who leaves', () => {
     });
     expect(generation).toMatchObject({ outcome: 'aborted', completionTokens: 0 });
     await eventually(async () => (await inFlight(stack)) === 0);
-  }, 30_000);
+  });
 
   it('as it waited long enough ends it at the worker, and says that it was the time', async () => {
     await faults(stack, { stallBeforeFirstByteMs: FOREVER });
@@ -396,5 +396,5 @@ describe('who leaves', () => {
       expect(error).toBeInstanceOf(APIConnectionTimeoutError);
     });
     expect(generation).toMatchObject({ outcome: 'aborted', completionTokens: 0 });
-  }, 30_000);
+  });
 });

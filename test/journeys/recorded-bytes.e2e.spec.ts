@@ -19,7 +19,7 @@ beforeAll(async () => {
     },
   });
 }, STACK_START_MS);
-afterAll(() => stack?.stop(), 60_000);
+afterAll(() => stack?.stop());
 afterEach(() => faults(stack, {}));
 
 async function post(path: string, body: object | string, more: Record<string, string> = {}, at = stack.baseUrl) {
@@ -96,7 +96,7 @@ describe('chat completions and completions', () => {
     }
     expect(recorded.length).toBeGreaterThan(100);
     await expectDeclared(recorded);
-  }, 60_000);
+  });
 
   it('are whole as they are declared', async () => {
     const recorded: Recorded[] = [];
@@ -234,7 +234,7 @@ describe.each([
     const { text } = await post('/v1/messages/count_tokens', ask('Hi.'));
     recorded.push({ type: 'Anthropic.MessageTokensCount', json: json(text) });
     await expectDeclared(recorded);
-  }, 60_000);
+  });
 
   it('that are refused are errors as they are declared', async () => {
     const image = { type: 'image', source: { type: 'base64', media_type: 'image/png', data: 'aGk=' } };

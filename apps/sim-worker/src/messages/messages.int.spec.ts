@@ -7,7 +7,7 @@ let sim: Harness;
 let client: Anthropic;
 beforeAll(async () => {
   sim = await startWorker({ MAX_MODEL_LEN: '4096', WORKER_DIALECTS: 'openai,messages' });
-  client = new Anthropic({ baseURL: sim.url, authToken: SECRET, apiKey: null, maxRetries: 0, timeout: 10_000 });
+  client = new Anthropic({ baseURL: sim.url, authToken: SECRET, apiKey: null, maxRetries: 0, timeout: 60_000 });
 });
 afterAll(() => sim.stop());
 
