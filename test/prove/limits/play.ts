@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { progressOf } from '../../load/replay/progress.ts';
 import type { Patch } from '../revocation/build.ts';
-import { Cluster } from '../revocation/cluster.ts';
+import { Cluster, type Gateway } from '../revocation/cluster.ts';
 import type { Random } from '../runner/random.ts';
 import { Book, overLimits, type OverLimit, type Times, type Unjustified } from './book.ts';
 import type { Call, IssuedKey } from './caller.ts';
@@ -14,7 +14,7 @@ import { rollCall } from './scenes/roll-call.ts';
 import type { RedisLost } from './scenes/shares.ts';
 import { whatIsTaken } from './scenes/taken.ts';
 import { Registry } from './setup.ts';
-import type { Stage } from './stage.ts';
+import { until, type Stage } from './stage.ts';
 import { patchesFor } from './times.ts';
 
 /** Of the limit, or of the share: what has to be in use when somebody is refused by it. */
@@ -94,6 +94,7 @@ async function underLoad(stage: Stage, { keys: count, seconds, quiet, say }: Scr
   const plan = planOf(count, times.windowMs / 1_000, random.fork('plan'));
   const keys: IssuedKey[] = [];
   for (const planned of plan.keys) keys.push(await registry.issue(planned));
+  for (const gateway of cluster.gateways) await Promise.all(keys.map((key) => until(() => knows(gateway, key))));
   say(
     `${count} keys, ${plan.scopes.length} scopes with limits, ${seconds} s of load, windows of ${times.windowMs / 1_000} s`,
   );
@@ -138,4 +139,16 @@ async function underLoad(stage: Stage, { keys: count, seconds, quiet, say }: Scr
     lostInFlight,
     killed,
   };
+}
+
+/** Has looked the key up, by a call that counts as no request. */
+async function knows({ url }: Gateway, { secret }: IssuedKey): Promise<boolean> {
+  try {
+    const headers = { authorization: `Bearer ${secret}` };
+    const answer = await fetch(`${url}/v1/key`, { headers, signal: AbortSignal.timeout(5_000) });
+    await answer.arrayBuffer();
+    return answer.ok;
+  } catch {
+    return false;
+  }
 }

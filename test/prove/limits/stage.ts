@@ -67,12 +67,14 @@ export class Streams {
     this.shape = { promptTokens: 1, answerTokens, stream: true };
   }
 
-  /** @returns as soon as it is known whether it was admitted */
+  /** @returns as soon as it is known whether it was admitted; tries again as long as nobody says */
   async open(gateway: Gateway, key: IssuedKey): Promise<Call> {
-    const asked = ask(gateway, key, this.shape, this.letGo.signal);
-    const call = await asked.head;
-    if (call.status === 200) this.asked.push(asked);
-    return call;
+    for (const from = performance.now(); ; await sleep(100)) {
+      const asked = ask(gateway, key, this.shape, this.letGo.signal);
+      const call = await asked.head;
+      if (call.status === 200) this.asked.push(asked);
+      if (decided(call) || performance.now() - from > PATIENCE_MS) return call;
+    }
   }
 
   async close(): Promise<void> {
@@ -96,6 +98,9 @@ export async function until(condition: () => Promise<boolean>, patienceMs = PATI
     await sleep(100);
   }
 }
+
+/** The limits were asked, and nothing else went wrong: a busy machine has other answers too. */
+export const decided = ({ status }: Call): boolean => status === 200 || status === 429;
 
 /** What a call came to, in a few words. */
 export const outcome = ({ status, refusal, text }: Call): string =>

@@ -1,7 +1,7 @@
 // What was admitted around a loss of Redis, against the shares of the gateways and against the limit.
 import { admitted, fullest, one, surelyCharged, type Book } from '../book.ts';
 import type { Call, IssuedKey } from '../caller.ts';
-import type { Stage } from '../stage.ts';
+import { decided, type Stage } from '../stage.ts';
 
 /** Each key has one limit that is of interest: of the widest of its scopes. */
 export interface Lost {
@@ -93,5 +93,4 @@ function counted(book: Book, { scopes }: IssuedKey) {
 }
 
 const at = (calls: readonly Call[], gateway: number): Call[] => calls.filter((call) => call.gateway === gateway);
-const decided = ({ status }: Call): boolean => status === 200 || status === 429;
 const rounded = (value: number): number => Math.round(value * 1_000) / 1_000;
