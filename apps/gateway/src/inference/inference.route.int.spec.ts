@@ -186,7 +186,7 @@ describe('a message', () => {
     const { order } = await ask();
     expect(order).toMatchObject({ path: '/v1/messages', headers: { 'anthropic-version': '2023-06-01' } });
     expect(Object.keys(order!.headers!)).toEqual(['anthropic-version']);
-    expect(order!.body.toString()).toBe(body.replace('default/chat', 'm'));
+    expect(String(order!.body as Buffer)).toBe(body.replace('default/chat', 'm'));
     expect(order!.translation).toBeUndefined();
   });
 
@@ -194,7 +194,7 @@ describe('a message', () => {
     spoken = false;
     const { order } = await ask();
     expect(order).toMatchObject({ path: '/v1/chat/completions', headers: undefined });
-    expect(JSON.parse(order!.body.toString())).toMatchObject({ model: 'm', max_tokens: 9 });
+    expect(JSON.parse(String(order!.body as Buffer))).toMatchObject({ model: 'm', max_tokens: 9 });
     expect(order!.translation).toBeDefined();
   });
 
