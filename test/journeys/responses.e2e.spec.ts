@@ -77,7 +77,7 @@ describe('responses', () => {
   });
 
   it('end with an error that the client raises when their worker is lost', async () => {
-    await call(stack.workers[0]!.url, stack.workerSecret, 'POST', '/sim/faults', { dieAfterTokens: 300, requests: 1 });
+    await call(stack.workers[0]!.url, stack.workerSecret, 'POST', '/sim/faults', { dieAfterTokens: 12, requests: 1 });
     let pieces = 0;
     const reading = async () => {
       for await (const { type } of await client.responses.create({ ...ask(1_000), stream: true }))
@@ -87,7 +87,7 @@ describe('responses', () => {
     expect(error).toBeInstanceOf(APIError);
     expect((error as APIError).code).toBe('worker_error');
     expect(pieces).toBeGreaterThan(0);
-    expect(pieces).toBeLessThanOrEqual(300);
+    expect(pieces).toBeLessThanOrEqual(12);
   });
 
   it.each([{ previous_response_id: 'resp_1' }, { background: true }, { conversation: 'conv_1' }])(
