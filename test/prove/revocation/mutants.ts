@@ -175,8 +175,8 @@ export const MUTANTS: readonly Mutant[] = [
     patches: [
       patch(
         IN_FORCE,
-        'const confirmed = await this.attempt(invalidations, announced, startedAt + ANSWER_MS);',
-        'const confirmed = { confirmed: 0, of: 0 };\n        void this.attempt(invalidations, announced, startedAt + ANSWER_MS);',
+        'const confirmed = await this.attempt(invalidations, announced, startedAt + this.times.answerMs);',
+        'const confirmed = { confirmed: 0, of: 0 };\n        void this.attempt(invalidations, announced, startedAt + this.times.answerMs);',
       ),
     ],
     first: ['deaf-gateway'],
