@@ -61,7 +61,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'estimate-stays',
     without: 'tokens are set right by the fact',
-    patches: [patch(LUA, "if difference ~= '0' and", 'if false and')],
+    patches: [patch(LUA, "if string.sub(ARGV[1], i, i) == '1' then", 'if false then')],
     scene: 'taken',
   },
   {
@@ -79,13 +79,15 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'places-not-given-back',
     without: 'a place is free when its request ends, not when its lease does',
-    patches: [patch(LUA, "redis.call('ZREM', running, ARGV[1])", '')],
+    patches: [patch(LUA, "redis.call('ZREM', running, unpack(ARGV, 4, 3 + released + never))", '')],
     scene: 'load',
   },
   {
     name: 'places-of-others-given-back',
     without: 'a request gives back its own place and no other',
-    patches: [patch(LUA, "redis.call('ZREM', running, ARGV[1])", "redis.call('DEL', running)")],
+    patches: [
+      patch(LUA, "redis.call('ZREM', running, unpack(ARGV, 4, 3 + released + never))", "redis.call('DEL', running)"),
+    ],
     scene: 'load',
   },
   {

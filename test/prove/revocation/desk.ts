@@ -3,7 +3,7 @@ import type { Random } from '../runner/random.ts';
 import { dataOf, send, type Call } from './client.ts';
 import type { Cluster, Gateway } from './cluster.ts';
 
-const PATIENCE_MS = 60_000;
+const PATIENCE_MS = 150_000;
 const TRY_MS = 4_000;
 
 /** The owner's desk: management calls that get through in the end, whatever is broken meanwhile. */
