@@ -135,32 +135,28 @@ describe('messages', () => {
     expect(await recorded(stream.request_id)).toMatchObject({ outcome: 'ok', rank: 4, estimated: false });
   });
 
-  it.each([false, true])(
-    'run tools to their end, with a stream: %s',
-    async (stream) => {
-      const ran: unknown[] = [];
-      const runnable = TOOLS.map(({ name, description, schema: inputSchema }) =>
-        betaTool({
-          name,
-          description,
-          inputSchema,
-          run: (input: unknown) => {
-            ran.push([name, input]);
-            return 'All is well.';
-          },
-        }),
-      );
-      const runner = client.beta.messages.toolRunner({ ...ask(CALL_BOTH, 400), tools: runnable, stream });
-      const last = await runner.runUntilDone();
-      expect(last).toMatchObject({ stop_reason: 'end_turn', content: [{ type: 'text' }] });
-      const input = { city: expect.any(String), days: expect.any(Number) };
-      expect(ran).toEqual([
-        ['weather', input],
-        ['camera', input],
-      ]);
-    },
-    180_000,
-  );
+  it.each([false, true])('run tools to their end, with a stream: %s', async (stream) => {
+    const ran: unknown[] = [];
+    const runnable = TOOLS.map(({ name, description, schema: inputSchema }) =>
+      betaTool({
+        name,
+        description,
+        inputSchema,
+        run: (input: unknown) => {
+          ran.push([name, input]);
+          return 'All is well.';
+        },
+      }),
+    );
+    const runner = client.beta.messages.toolRunner({ ...ask(CALL_BOTH, 400), tools: runnable, stream });
+    const last = await runner.runUntilDone();
+    expect(last).toMatchObject({ stop_reason: 'end_turn', content: [{ type: 'text' }] });
+    const input = { city: expect.any(String), days: expect.any(Number) };
+    expect(ran).toEqual([
+      ['weather', input],
+      ['camera', input],
+    ]);
+  });
 
   it('are parsed by the schema that was asked for', async () => {
     const format = jsonSchemaOutputFormat(schema.schema);
@@ -281,18 +277,14 @@ describe('what is tried again', () => {
     ['fails', { errorStatus: 500, requests: 1 }, 502],
     ['is full', { errorStatus: 429, requests: 1 }, 529],
     ['is lost at every attempt', { dieAfterTokens: 0, requests: 3 }, 503],
-  ])(
-    'is a request whose worker %s, after what it was told to wait',
-    async (_what, wrong, status) => {
-      await faults(stack, wrong);
-      const { sent, by } = persistent(stack.demo.inferenceKey, 2);
-      expect((await by.messages.create(ask('Hi.', 3))).usage.output_tokens).toBe(3);
-      expect(sent.map((one) => one.status)).toEqual([status, 200]);
-      if (status !== 502) expect(sent[0]!.headers.get('retry-after-ms')).toBe('1000');
-      waited(sent);
-    },
-    180_000,
-  );
+  ])('is a request whose worker %s, after what it was told to wait', async (_what, wrong, status) => {
+    await faults(stack, wrong);
+    const { sent, by } = persistent(stack.demo.inferenceKey, 2);
+    expect((await by.messages.create(ask('Hi.', 3))).usage.output_tokens).toBe(3);
+    expect(sent.map((one) => one.status)).toEqual([status, 200]);
+    if (status !== 502) expect(sent[0]!.headers.get('retry-after-ms')).toBe('1000');
+    waited(sent);
+  });
 
   it('is a request beyond the places of its key, until one is free', async () => {
     const { sent, by } = persistent(await newKey(stack, { name: 'narrow', concurrency: 1 }), 5);
@@ -324,30 +316,26 @@ describe('who leaves', () => {
   it.each([
     ['by aborting a stream', true],
     ['by reading no further', false],
-  ])(
-    '%s ends it at the worker, and is charged by what came',
-    async (_what, aborts) => {
-      let id: string | null | undefined;
-      let pieces = 0;
-      const [generation] = await generationsOf(stack, 1, async () => {
-        const { data: stream, request_id: requestId } = await client.messages.create(long()).withResponse();
-        id = requestId;
-        for await (const event of stream) {
-          if (event.type !== 'content_block_delta' || ++pieces < 10) continue;
-          if (!aborts) break;
-          stream.controller.abort();
-        }
-      });
-      expect(generation).toMatchObject({ endpoint: '/v1/messages', outcome: 'aborted' });
-      expect(generation!.completionTokens).toBeLessThan(20_000);
-      const record = await recorded(id);
-      expect(record).toMatchObject({ outcome: 'aborted', rank: 2, estimated: true });
-      expect(Number(record['output_tokens'])).toBeGreaterThanOrEqual(pieces);
-      expect(Number(record['output_tokens'])).toBeLessThanOrEqual(generation!.completionTokens);
-      await eventually(async () => (await inFlight(stack)) === 0);
-    },
-    180_000,
-  );
+  ])('%s ends it at the worker, and is charged by what came', async (_what, aborts) => {
+    let id: string | null | undefined;
+    let pieces = 0;
+    const [generation] = await generationsOf(stack, 1, async () => {
+      const { data: stream, request_id: requestId } = await client.messages.create(long()).withResponse();
+      id = requestId;
+      for await (const event of stream) {
+        if (event.type !== 'content_block_delta' || ++pieces < 10) continue;
+        if (!aborts) break;
+        stream.controller.abort();
+      }
+    });
+    expect(generation).toMatchObject({ endpoint: '/v1/messages', outcome: 'aborted' });
+    expect(generation!.completionTokens).toBeLessThan(20_000);
+    const record = await recorded(id);
+    expect(record).toMatchObject({ outcome: 'aborted', rank: 2, estimated: true });
+    expect(Number(record['output_tokens'])).toBeGreaterThanOrEqual(pieces);
+    expect(Number(record['output_tokens'])).toBeLessThanOrEqual(generation!.completionTokens);
+    await eventually(async () => (await inFlight(stack)) === 0);
+  });
 
   it('before the first byte ends it at the worker', async () => {
     await faults(stack, { stallBeforeFirstByteMs: FOREVER });

@@ -110,30 +110,26 @@ describe('a message', () => {
     ['a stop sequence', () => ({ ...ask('Tell me of weirs.'), stop_sequences: ['.'] })],
     ['too few tokens', () => ask('Tell me of rivers.', 7)],
     ['too few tokens for a call', () => ({ ...withTools(), max_tokens: 5 })],
-  ])(
-    'is the same streamed and not: %s',
-    async (what, request) => {
-      // Apart from each other in the workers' caches: a field of theirs, which passes through.
-      const salted = (how: string) => ({ ...request(), cache_salt: `${what} ${how}` });
-      const whole = await client.messages.create(salted('whole'));
-      const stream = client.messages.stream(salted('streamed'));
-      let pieces = 0;
-      stream.on('text', () => pieces++);
-      const streamed = await stream.finalMessage();
-      const { content, ...rest } = said(streamed);
-      const { content: expected, ...others } = said(whole);
-      expect(rest).toEqual(others);
-      // What is not whole of a cut input is told in pieces, and mended only without a stream.
-      if (whole.stop_reason === 'max_tokens' && whole.content[0]!.type === 'tool_use')
-        expect(content).toMatchObject([{ type: 'tool_use', name: 'weather' }]);
-      else expect(content).toEqual(expected);
-      if (whole.content[0]!.type === 'text')
-        expect(pieces).toBe(whole.usage.output_tokens - (whole.stop_sequence ? 1 : 0));
-      const id = (await stream.withResponse()).request_id!;
-      expect(await recorded(id)).toMatchObject({ outcome: 'ok', output_tokens: String(whole.usage.output_tokens) });
-    },
-    180_000,
-  );
+  ])('is the same streamed and not: %s', async (what, request) => {
+    // Apart from each other in the workers' caches: a field of theirs, which passes through.
+    const salted = (how: string) => ({ ...request(), cache_salt: `${what} ${how}` });
+    const whole = await client.messages.create(salted('whole'));
+    const stream = client.messages.stream(salted('streamed'));
+    let pieces = 0;
+    stream.on('text', () => pieces++);
+    const streamed = await stream.finalMessage();
+    const { content, ...rest } = said(streamed);
+    const { content: expected, ...others } = said(whole);
+    expect(rest).toEqual(others);
+    // What is not whole of a cut input is told in pieces, and mended only without a stream.
+    if (whole.stop_reason === 'max_tokens' && whole.content[0]!.type === 'tool_use')
+      expect(content).toMatchObject([{ type: 'tool_use', name: 'weather' }]);
+    else expect(content).toEqual(expected);
+    if (whole.content[0]!.type === 'text')
+      expect(pieces).toBe(whole.usage.output_tokens - (whole.stop_sequence ? 1 : 0));
+    const id = (await stream.withResponse()).request_id!;
+    expect(await recorded(id)).toMatchObject({ outcome: 'ok', output_tokens: String(whole.usage.output_tokens) });
+  });
 
   it('says why it ended', async () => {
     const ends = await Promise.all([

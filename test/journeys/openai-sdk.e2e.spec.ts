@@ -300,18 +300,14 @@ describe('what is tried again', () => {
     ['fails', { errorStatus: 500, requests: 1 }, 502],
     ['is full', { errorStatus: 429, requests: 1 }, 429],
     ['is lost at every attempt', { dieAfterTokens: 0, requests: 3 }, 503],
-  ])(
-    'is a request whose worker %s, after what it was told to wait',
-    async (_what, wrong, status) => {
-      await faults(stack, wrong);
-      const { sent, by } = persistent(stack.demo.inferenceKey, 2);
-      expect((await by.chat.completions.create(ask('Hi.', 3))).usage!.completion_tokens).toBe(3);
-      expect(sent.map((one) => one.status)).toEqual([status, 200]);
-      if (status !== 502) expect(sent[0]!.headers.get('retry-after-ms')).toBe('1000');
-      waited(sent);
-    },
-    180_000,
-  );
+  ])('is a request whose worker %s, after what it was told to wait', async (_what, wrong, status) => {
+    await faults(stack, wrong);
+    const { sent, by } = persistent(stack.demo.inferenceKey, 2);
+    expect((await by.chat.completions.create(ask('Hi.', 3))).usage!.completion_tokens).toBe(3);
+    expect(sent.map((one) => one.status)).toEqual([status, 200]);
+    if (status !== 502) expect(sent[0]!.headers.get('retry-after-ms')).toBe('1000');
+    waited(sent);
+  });
 
   it('is a request beyond the places of its key, until one is free', async () => {
     const { sent, by } = persistent(await newKey(stack, { name: 'narrow', concurrency: 1 }), 5);
@@ -356,23 +352,19 @@ describe('who leaves', () => {
   it.each([
     ['by aborting a stream', true],
     ['by reading no further', false],
-  ])(
-    '%s ends it at the worker',
-    async (_what, aborts) => {
-      const [generation] = await generationsOf(stack, 1, async () => {
-        const stream = await client.chat.completions.create({ ...long(), stream: true });
-        let chunks = 0;
-        for await (const _chunk of stream) {
-          if (++chunks < 10) continue;
-          if (!aborts) break;
-          stream.controller.abort();
-        }
-      });
-      expect(generation).toMatchObject({ endpoint: '/v1/chat/completions', outcome: 'aborted' });
-      await eventually(async () => (await inFlight(stack)) === 0);
-    },
-    180_000,
-  );
+  ])('%s ends it at the worker', async (_what, aborts) => {
+    const [generation] = await generationsOf(stack, 1, async () => {
+      const stream = await client.chat.completions.create({ ...long(), stream: true });
+      let chunks = 0;
+      for await (const _chunk of stream) {
+        if (++chunks < 10) continue;
+        if (!aborts) break;
+        stream.controller.abort();
+      }
+    });
+    expect(generation).toMatchObject({ endpoint: '/v1/chat/completions', outcome: 'aborted' });
+    await eventually(async () => (await inFlight(stack)) === 0);
+  });
 
   it('before the first byte ends it at the worker', async () => {
     await faults(stack, { stallBeforeFirstByteMs: FOREVER });
