@@ -120,9 +120,10 @@ function spread({ plan, book }: Load): { uneven: string[]; keys: number } {
 /** Neither admitted nor refused by a limit. */
 function otherAnswers(calls: readonly Call[]): Record<string, number> {
   const counts: Record<string, number> = {};
-  for (const { status, refusal, unsent } of calls) {
+  for (const { status, refusal, unsent, text } of calls) {
     if (status === 200 || refusal) continue;
-    const what = status === undefined ? (unsent ? 'not sent' : 'no answer') : String(status);
+    const said = /"message":"([^"]{1,80})/.exec(text)?.[1] ?? '';
+    const what = status === undefined ? (unsent ? 'not sent' : 'no answer') : `${status} ${said}`.trim();
     counts[what] = (counts[what] ?? 0) + 1;
   }
   return counts;

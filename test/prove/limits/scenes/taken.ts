@@ -34,9 +34,11 @@ class Ledger {
 
   private checkWait({ headers, refusal }: Call): void {
     const { windowMs } = this.stage.times;
+    // Tokens are counted in 60 parts of a window, of which the oldest counts whole.
+    const longest = refusal?.by === 'tokens' ? (windowMs * 61) / 60 : windowMs;
     const [seconds, milliseconds] = [Number(headers['retry-after']), Number(headers['retry-after-ms'])];
     const right =
-      milliseconds >= 1 && milliseconds <= windowMs && seconds === Math.max(1, Math.ceil(milliseconds / 1_000));
+      milliseconds >= 1 && milliseconds <= longest + 1 && seconds === Math.max(1, Math.ceil(milliseconds / 1_000));
     if (!right || headers['x-should-retry'] !== undefined)
       this.stage.problem(
         `${this.name}: refused by ${refusal?.by} with retry-after ${headers['retry-after']}, retry-after-ms ` +
