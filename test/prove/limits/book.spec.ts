@@ -51,11 +51,11 @@ describe('what was surely admitted within a window', () => {
 describe('what may have been in use at a refusal', () => {
   const refused = aCall(2_000, { status: 429, tokens: 40 });
 
-  it('is everything that may have been admitted a window before, and not since', () => {
-    const calls = [aCall(985), aCall(992), aCall(1_500), aCall(2_005), aCall(2_020)];
+  it('is everything that may have been given a window before, and not since', () => {
+    const calls = [aCall(735), aCall(742), aCall(1_500), aCall(2_005), aCall(2_020)];
     expect(usedAt(refused, 'requests', calls, TIMES)).toBe(3);
     // One 60th of a window longer, and its own.
-    expect(usedAt(refused, 'tokens', [aCall(960), aCall(985), aCall(992)], TIMES)).toBe(60);
+    expect(usedAt(refused, 'tokens', [aCall(710), aCall(735), aCall(742)], TIMES)).toBe(60);
   });
 
   it('also what got no answer, but not what never reached a gateway', () => {

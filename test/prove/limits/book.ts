@@ -5,6 +5,8 @@ import type { Scope } from './plan.ts';
 const GIVEN_BACK_MS = 3_000;
 /** Tokens are counted in 60 parts of the window, of which the oldest counts whole. */
 const PARTS = 60;
+/** What a gateway holds ahead counts from when it was given, and may be used this much later. */
+const AHEAD_MS = 250;
 
 export interface Times {
   readonly windowMs: number;
@@ -97,7 +99,7 @@ export function usedAt(refused: Call, by: Refusal['by'], calls: readonly Call[],
       (call.endAt ?? Infinity) + (call.whole ? GIVEN_BACK_MS : leaseMs + GIVEN_BACK_MS) > refused.sentAt;
     return calls.filter((call) => perhaps(call) && call.sentAt < until && held(call)).length;
   }
-  const since = refused.sentAt - (by === 'requests' ? windowMs : windowMs + Math.ceil(windowMs / PARTS));
+  const since = refused.sentAt - AHEAD_MS - (by === 'requests' ? windowMs : windowMs + Math.ceil(windowMs / PARTS));
   const within = calls.filter(
     (call) => perhaps(call) && call.sentAt < until && (call.headAt ?? call.endAt ?? Infinity) + 1 > since,
   );

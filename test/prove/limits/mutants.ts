@@ -17,6 +17,7 @@ const patch = (file: string, from: string, to: string): Patch => ({
 });
 const LUA = 'admit-request.lua';
 const LIMITER = 'redis-limiter.service';
+const FREED = "redis.call('ZREM', running, unpack(ARGV, 4, 3 + released + never))";
 const LOG = "redis.call('ZREMRANGEBYSCORE', log, '-inf', now - window)";
 
 export const MUTANTS: readonly Mutant[] = [
@@ -79,15 +80,13 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'places-not-given-back',
     without: 'a place is free when its request ends, not when its lease does',
-    patches: [patch(LUA, "redis.call('ZREM', running, unpack(ARGV, 4, 3 + released + never))", '')],
+    patches: [patch(LUA, FREED, '')],
     scene: 'load',
   },
   {
     name: 'places-of-others-given-back',
     without: 'a request gives back its own place and no other',
-    patches: [
-      patch(LUA, "redis.call('ZREM', running, unpack(ARGV, 4, 3 + released + never))", "redis.call('DEL', running)"),
-    ],
+    patches: [patch(LUA, FREED, "redis.call('DEL', running)")],
     scene: 'load',
   },
   {
