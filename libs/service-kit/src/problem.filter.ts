@@ -15,7 +15,8 @@ export class ProblemFilter implements ExceptionFilter {
     const reply = host.switchToHttp().getResponse<FastifyReply>();
     const request = host.switchToHttp().getRequest<FastifyRequest>();
     const rejected = toRejected(error);
-    if (ERRORS[rejected.code].status >= 500) {
+    // Who broke off its own request has done nothing that anybody has to look into.
+    if (ERRORS[rejected.code].status >= 500 && !request.raw.readableAborted) {
       loggerFor('http').error(
         { err: error, requestId: request.id, path: request.url.split('?')[0] },
         'a request failed',

@@ -5,7 +5,7 @@ import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fa
 import type { ServiceName } from '@sluice/contracts/actor';
 import { systemId } from '@sluice/primitives/id';
 import { collectDefaultMetrics, register } from 'prom-client';
-import { answerBadHttp } from './bad-http.js';
+import { answerBadHttp, answerBadPath } from './bad-http.js';
 import { ConfigError, type BaseConfig } from './config.js';
 import { HealthController, HealthRegistry } from './health.controller.js';
 import { loggerFor, NestLogger, startLogger } from './logger.js';
@@ -96,6 +96,9 @@ export async function createApp<C extends BaseConfig>(
     requestTimeout: REQUEST_TIMEOUT_MS,
     keepAliveTimeout: 75_000,
     clientErrorHandler: answerBadHttp,
+    frameworkErrors: answerBadPath,
+    // Node's own refusal has neither a body nor an id; nothing here asks by which name it was called.
+    http: { requireHostHeader: false },
     trustProxy: [...(options.trustedProxies?.(config) ?? [])],
   });
   const app = await NestFactory.create<NestFastifyApplication>(root, adapter, {
@@ -104,6 +107,9 @@ export async function createApp<C extends BaseConfig>(
     // A body beside what was parsed of it, for the numbers that a float would change.
     rawBody: true,
   });
+  // Nor has what Node says to an expectation that it does not know. It may be ignored (RFC 9110, 10.1.1).
+  const server = app.getHttpServer();
+  server.on('checkExpectation', (request, response) => server.emit('request', request, response));
   app.enableShutdownHooks();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.once(signal, () => {

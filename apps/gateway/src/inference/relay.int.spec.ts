@@ -131,6 +131,36 @@ describe('the relay', () => {
     expect(world.ends).toEqual([expect.objectContaining({ outcome: 'aborted', rank: 3, outputTokens: '3' })]);
   });
 
+  it('says nothing of what a worker sends behind the end of a stream', async () => {
+    world.answer = (_request, response) => {
+      sse(response);
+      response.end(`${event(`,${USAGE}`)}data: [DONE]\n\ndata: [DONE]\n\n${event(',"late":1')}`);
+    };
+    const text = await read(await post(true));
+    expect(text).not.toContain('late');
+    expect(text.match(/\[DONE\]/g)).toHaveLength(1);
+    expect(world.ends).toEqual([expect.objectContaining({ outcome: 'ok', outputTokens: '3' })]);
+  });
+
+  it.each(['null', '7', '"text"', '[]'])('takes the answer %s for none', async (answer) => {
+    world.answer = (_request, response) => {
+      response.setHeader('content-type', 'application/json').end(answer);
+    };
+    expect((await post(false)).status).toBe(502);
+  });
+
+  it.each(['<html>Not Found</html>', '', 'null'])(
+    "gives a worker's refusal that SDKs cannot read (%s) a body that they can",
+    async (page) => {
+      world.answer = (_request, response) => {
+        response.writeHead(404, { 'content-type': 'text/html' }).end(page);
+      };
+      const response = await post(false);
+      expect([response.status, response.headers.get('content-type')]).toEqual([404, 'application/json; charset=utf-8']);
+      expect(await response.json()).toMatchObject({ error: { code: 'invalid_request' } });
+    },
+  );
+
   it('takes a stream without [DONE] for a broken one', async () => {
     world.answer = (_request, response) => {
       sse(response);

@@ -4,7 +4,7 @@ import { Injectable } from '@nestjs/common';
 import { Rejected } from '@sluice/contracts/errors';
 import { ROUTER_HEADERS } from '@sluice/contracts/router';
 import { rfc3339, systemClock } from '@sluice/primitives/clock';
-import { loggerFor } from '@sluice/service-kit';
+import { loggerFor, openaiProblem } from '@sluice/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Upload } from '../audio/upload.service.js';
 import { dialectOf } from '../dialects/dialect-of.js';
@@ -142,9 +142,9 @@ export class Relay {
     const { exchange, reply, translation } = ongoing;
     const bytes = await upstream.whole(MAX_ANSWER_BYTES);
     const { reading } = ongoing;
-    const answer: unknown = reading.parse
+    const answer = reading.parse
       ? reading.parse(bytes, header(upstream, 'content-type') ?? '')
-      : JSON.parse(bytes.toString('utf8'));
+      : answerOf(bytes);
     const usage = reading.usage(answer);
     if (usage) exchange.saw(usage, true);
     else this.log.warn({ requestId: exchange.opened.requestId, worker: exchange.worker }, 'a worker counted no tokens');
@@ -178,6 +178,8 @@ export class Relay {
     for await (const chunk of upstream) {
       const out: Buffer[] = [];
       for (const event of splitter.push(chunk)) {
+        // Behind its end a stream has nothing to say.
+        if (last !== undefined) break;
         const { bytes, usage, guess, done, failed } = reading.event(event);
         if (usage) exchange.saw(usage, false);
         else if (guess) exchange.guessed(guess);
@@ -219,7 +221,7 @@ export class Relay {
     await this.permitted(ongoing);
     const { statusCode: status } = upstream;
     const { id, url } = reply.request;
-    const problem = dialectOf(url).workersProblem?.(status, bytes.toString('utf8'), id);
+    const problem = dialectOf(url).workersProblem?.(status, bytes.toString('utf8'), id) ?? inNoDialect(bytes);
     await reply
       .status(status)
       .headers(answerHeaders(reply, upstream, problem && JSON_TYPE))
@@ -262,6 +264,23 @@ export class Relay {
 function attemptOf(upstream: Answer): number {
   const attempt = Number(header(upstream, ROUTER_HEADERS.attempt));
   return Number.isSafeInteger(attempt) && attempt >= 1 ? attempt : 1;
+}
+
+/** @throws SyntaxError for what is no answer of any endpoint */
+function answerOf(bytes: Buffer): object {
+  const answer: unknown = JSON.parse(bytes.toString('utf8'));
+  if (typeof answer !== 'object' || answer === null || Array.isArray(answer)) throw new SyntaxError('not an object');
+  return answer;
+}
+
+/** In place of a worker's refusal that SDKs cannot read: a page of a proxy, or nothing. */
+function inNoDialect(bytes: Buffer): object | undefined {
+  try {
+    answerOf(bytes);
+    return undefined;
+  } catch {
+    return openaiProblem(new Rejected('invalid_request', 'The worker refused the request.'));
+  }
 }
 
 function answerHeaders(

@@ -26,6 +26,23 @@ describe('EventSplitter', () => {
     );
   });
 
+  it.each([1, 2, 3, 100])('leaves out a byte order mark, which would hide the first event; in pieces of %i', (size) => {
+    const text = Buffer.from('\uFEFFdata: 1\n\ndata: \uFEFF\n\n');
+    const splitter = new EventSplitter();
+    const pieces = Array.from({ length: Math.ceil(text.length / size) }, (_, i) =>
+      text.subarray(i * size, (i + 1) * size),
+    );
+    expect(pieces.flatMap((piece) => splitter.push(piece)).map(String)).toEqual(['data: 1\n\n', 'data: \uFEFF\n\n']);
+  });
+
+  it('gives events that later pieces do not write over', () => {
+    const splitter = new EventSplitter();
+    const events = ['data', ': 1\n', '\nda', 'ta: 2', '\n\nxx', 'yyyyyyyyyyy'].flatMap((piece) =>
+      splitter.push(Buffer.from(piece)),
+    );
+    expect(events.map(String)).toEqual(['data: 1\n\n', 'data: 2\n\n']);
+  });
+
   it('refuses an event that never ends instead of buffering it', () => {
     const splitter = new EventSplitter();
     splitter.push(Buffer.alloc(MAX_EVENT_BYTES, 0x61));
@@ -74,8 +91,42 @@ describe('readWorkerEvent', () => {
     expect(readWorkerEvent(chunk(`"choices":[{}],"usage":${usage}`), none).usage).toBeUndefined();
   });
 
-  it('knows the end and an error of the worker', () => {
-    expect(readWorkerEvent(Buffer.from('data: [DONE]\n\n'), none).done).toBe(true);
-    expect(readWorkerEvent(Buffer.from('data: {"error":{"message":"x"}}\n\n'), none).failed).toBe(true);
+  it.each(['data: [DONE]\n\n', 'data:[DONE]\r\n\r\n', ': ping\nid: 7\ndata: [DONE]\n\n'])(
+    'knows the end however the worker writes it: %j',
+    (text) => expect(readWorkerEvent(Buffer.from(text), none).done).toBe(true),
+  );
+
+  it.each([
+    'data: {"error":{"message":"x"}}\n\n',
+    'data:{ "error": {"message":"x"} }\n\n',
+    'event: error\ndata: {"error":{}}\n\n',
+  ])('knows an error of the worker however it is written: %j', (text) =>
+    expect(readWorkerEvent(Buffer.from(text), none).failed).toBe(true),
+  );
+
+  it.each([
+    'data: {"error":null,"choices":[]}\n\n',
+    'data: {"choices":[{"delta":{"content":"x"},"error":{}}]}\n\n',
+    ': "error"\n\n',
+  ])('takes no other event for one: %j', (text) => expect(readWorkerEvent(Buffer.from(text), none).failed).toBe(false));
+
+  it('knows the closing chunk of a worker that writes spaces', () => {
+    const last = Buffer.from(`data: {"choices": [ ], "usage": {"prompt_tokens": 7, "completion_tokens": 3}}\n\n`);
+    expect(readWorkerEvent(last, none).bytes).toHaveLength(0);
+    expect(readWorkerEvent(last, { wantsUsage: true, wantsContinuousUsage: false }).bytes).toEqual(last);
+  });
+
+  it('takes out the usage of the event, and not one of something within it', () => {
+    const event = Buffer.from(`data: {${USAGE},"choices":[{"logprobs":{"x":"}","usage":{"prompt_tokens":99}}}]}\n\n`);
+    const read = readWorkerEvent(event, none);
+    expect(read.usage?.input).toBe(7);
+    expect(JSON.parse(String(read.bytes).slice(6))).toEqual({
+      choices: [{ logprobs: { x: '}', usage: { prompt_tokens: 99 } } }],
+    });
+  });
+
+  it('does not believe a count that no model has the room for: sums of such would not fit where they are kept', () => {
+    const lie = chunk('"choices":[{}],"usage":{"prompt_tokens":9007199254740991,"completion_tokens":1}');
+    expect(readWorkerEvent(lie, none).usage).toBeUndefined();
   });
 });

@@ -5,6 +5,13 @@ export const MAX_EVENT_BYTES = 4 * 1024 * 1024;
 
 const LF = 10;
 const CR = 13;
+const QUOTE = 0x22;
+const COMMA = 0x2c;
+const BACKSLASH = 0x5c;
+const COLON = 0x3a;
+const SMALL_N = 0x6e;
+const OPEN = 0x7b;
+const CLOSE = 0x7d;
 
 export class SseError extends SyntaxError {
   override readonly name = 'SseError';
@@ -13,18 +20,22 @@ export class SseError extends SyntaxError {
 /** Splits a byte stream into whole events, each with its blank line, whatever the cuts between network chunks. */
 export class EventSplitter {
   private rest: Buffer = Buffer.alloc(0);
+  /** What `rest` is the front of, where it was put together here: the next piece goes behind it. */
+  private room: Buffer | undefined;
   private scanned = 0;
+  private begun = false;
 
   /** @throws SseError when an event grows over MAX_EVENT_BYTES */
   push(chunk: Buffer): Buffer[] {
-    this.rest = this.rest.length === 0 ? chunk : Buffer.concat([this.rest, chunk]);
+    this.append(chunk);
+    if (!this.begun && !this.begin()) return [];
     const events: Buffer[] = [];
     let start = 0;
     for (let end = this.endOfEvent(this.scanned); end !== -1; end = this.endOfEvent(start)) {
       events.push(this.rest.subarray(start, end));
       start = end;
     }
-    this.rest = this.rest.subarray(start);
+    if (start > 0) this.keepFrom(start);
     // The blank line may be cut: look again from three bytes before the end.
     this.scanned = Math.max(0, this.rest.length - 3);
     if (this.rest.length > MAX_EVENT_BYTES) throw new SseError('an event is too long');
@@ -34,6 +45,38 @@ export class EventSplitter {
   /** Bytes of an event that has not ended. */
   get unfinished(): Buffer {
     return this.rest;
+  }
+
+  /** Each byte of a long event is copied a few times at most, however small its pieces are. */
+  private append(chunk: Buffer): void {
+    const { rest, room } = this;
+    const length = rest.length + chunk.length;
+    if (rest.length === 0) {
+      this.rest = chunk;
+      this.room = undefined;
+      return;
+    }
+    const whole = room && room.length >= length ? room : Buffer.allocUnsafe(2 * length);
+    if (whole !== room) rest.copy(whole);
+    chunk.copy(whole, rest.length);
+    this.room = whole;
+    this.rest = whole.subarray(0, length);
+  }
+
+  /** What was given away must not be written over. */
+  private keepFrom(start: number): void {
+    this.rest = this.rest.subarray(start);
+    this.room = undefined;
+  }
+
+  /** A byte order mark is no part of the first event. @returns false while it may still be one */
+  private begin(): boolean {
+    if (BOM.subarray(0, this.rest.length).equals(this.rest.subarray(0, BOM.length))) {
+      if (this.rest.length < BOM.length) return false;
+      this.keepFrom(BOM.length);
+    }
+    this.begun = true;
+    return true;
   }
 
   /** Index behind the next blank line (LF LF or CR LF CR LF), from where on it is looked for; -1 = not here yet. */
@@ -70,11 +113,13 @@ export interface WorkerEvent {
 /** An event that is not passed on. */
 export const NOTHING: WorkerEvent = { bytes: Buffer.alloc(0), usage: undefined, done: false, failed: false };
 
+const BOM = Buffer.from('\uFEFF');
+const DATA = Buffer.from('data:');
 const USAGE_KEY = Buffer.from('"usage":');
-const ERROR_KEY = Buffer.from('data: {"error"');
-const DONE = Buffer.from('data: [DONE]');
+const ERROR_KEY = Buffer.from('"error"');
+const CHOICES_KEY = Buffer.from('"choices"');
+const DONE = Buffer.from('[DONE]');
 const EMPTY = Buffer.alloc(0);
-const EMPTY_CHOICES = Buffer.from('"choices":[]');
 
 export interface UsageWish {
   readonly wantsUsage: boolean;
@@ -86,52 +131,107 @@ export interface UsageWish {
  * other bytes stay as they are: the `usage` member is cut out, nothing is encoded again.
  */
 export function readWorkerEvent(event: Buffer, wish: UsageWish): WorkerEvent {
-  if (event.subarray(0, DONE.length).equals(DONE)) return { bytes: event, usage: undefined, done: true, failed: false };
-  const failed = event.subarray(0, ERROR_KEY.length).equals(ERROR_KEY);
+  const data = startOfData(event);
+  if (data === -1) return { bytes: event, usage: undefined, done: false, failed: false };
+  if (standsAt(event, DONE, data)) return { bytes: event, usage: undefined, done: true, failed: false };
+  const failed = isError(event, data);
   const member = usageMember(event);
   if (member === undefined) return { bytes: event, usage: undefined, done: false, failed };
   const usage = readUsage(member.value);
-  const last = event.includes(EMPTY_CHOICES);
+  const last = hasNoChoices(event);
   if (wish.wantsContinuousUsage || (last && wish.wantsUsage)) return { bytes: event, usage, done: false, failed };
   if (last) return { bytes: EMPTY, usage, done: false, failed };
   const bytes = Buffer.concat([event.subarray(0, member.from), event.subarray(member.to)]);
   return { bytes, usage, done: false, failed };
 }
 
-/** Where the top-level `usage` member stands, with the comma that goes with it. Inside strings quotes are escaped. */
-function usageMember(event: Buffer): { from: number; to: number; value: unknown } | undefined {
-  const key = event.lastIndexOf(USAGE_KEY);
-  if (key <= 0) return undefined;
-  let from = key;
-  while (from > 0 && isSpace(event[from - 1]!)) from--;
-  const commaBefore = event[from - 1] === 0x2c;
-  if (!commaBefore && event[from - 1] !== 0x7b) return undefined; // an escaped quote: text, not a member
-  const begin = skipSpace(event, key + USAGE_KEY.length);
-  const end = endOfValue(event, begin);
-  if (end === -1) return undefined;
-  let to = end;
-  if (commaBefore) from--;
-  else if (event[skipSpace(event, end)] === 0x2c) to = skipSpace(event, end) + 1;
-  try {
-    return { from, to, value: JSON.parse(event.toString('utf8', begin, end)) };
-  } catch {
-    return undefined;
+/** Where the data of an event begins: in its first line as engines write it, or behind comments and other fields. -1: none. */
+function startOfData(event: Buffer): number {
+  for (let line = 0; line < event.length;) {
+    if (standsAt(event, DATA, line)) return skipSpace(event, line + DATA.length);
+    const end = event.indexOf(LF, line);
+    if (end === -1) return -1;
+    line = end + 1;
   }
+  return -1;
 }
 
-/** End of the object or literal at `begin`; a usage object holds no strings with braces. -1 when it does not end. */
+const standsAt = (event: Buffer, text: Buffer, at: number): boolean =>
+  text.equals(event.subarray(at, at + text.length));
+
+/** `{"error": …`, and not `null`. */
+function isError(event: Buffer, data: number): boolean {
+  const key = event[data] === OPEN ? skipSpace(event, data + 1) : -1;
+  if (key === -1 || !standsAt(event, ERROR_KEY, key)) return false;
+  const colon = skipSpace(event, key + ERROR_KEY.length);
+  return event[colon] === COLON && event[skipSpace(event, colon + 1)] !== SMALL_N;
+}
+
+function hasNoChoices(event: Buffer): boolean {
+  const key = event.indexOf(CHOICES_KEY);
+  if (key === -1) return false;
+  const colon = skipSpace(event, key + CHOICES_KEY.length);
+  const begin = skipSpace(event, colon + 1);
+  return event[colon] === COLON && event[begin] === 0x5b && event[skipSpace(event, begin + 1)] === 0x5d;
+}
+
+/** Where the top-level `usage` member stands, with the comma that goes with it. Inside strings quotes are escaped. */
+function usageMember(event: Buffer): { from: number; to: number; value: unknown } | undefined {
+  for (let key = event.lastIndexOf(USAGE_KEY); key > 0; key = event.lastIndexOf(USAGE_KEY, key - 1)) {
+    let from = key;
+    while (from > 0 && isSpace(event[from - 1]!)) from--;
+    const commaBefore = event[from - 1] === COMMA;
+    if (!commaBefore && event[from - 1] !== OPEN) continue; // an escaped quote: text, not a member
+    const begin = skipSpace(event, key + USAGE_KEY.length);
+    const end = endOfValue(event, begin);
+    // What closes behind it is the event itself, and no object within it.
+    if (end === -1 || closedBehind(event, end) !== 1) continue;
+    let to = end;
+    if (commaBefore) from--;
+    else if (event[skipSpace(event, end)] === COMMA) to = skipSpace(event, end) + 1;
+    try {
+      return { from, to, value: JSON.parse(event.toString('utf8', begin, end)) };
+    } catch {
+      return undefined;
+    }
+  }
+  return undefined;
+}
+
+/** End of the object or literal at `begin`; -1 when it does not end. */
 function endOfValue(event: Buffer, begin: number): number {
-  if (event[begin] !== 0x7b) {
+  if (event[begin] !== OPEN) {
     let at = begin;
     while (at < event.length && event[at]! >= 0x61 && event[at]! <= 0x7a) at++;
     return at > begin ? at : -1;
   }
   let depth = 0;
   for (let at = begin; at < event.length; at++) {
-    if (event[at] === 0x7b) depth++;
-    else if (event[at] === 0x7d && --depth === 0) return at + 1;
+    if (event[at] === QUOTE) at = endOfString(event, at);
+    else if (event[at] === OPEN) depth++;
+    else if (event[at] === CLOSE && --depth === 0) return at + 1;
   }
   return -1;
+}
+
+/** How many objects are closed from there to the end that were opened before. */
+function closedBehind(event: Buffer, from: number): number {
+  let closed = 0;
+  for (let at = from; at < event.length; at++) {
+    if (event[at] === QUOTE) at = endOfString(event, at);
+    else if (event[at] === OPEN) closed--;
+    else if (event[at] === CLOSE) closed++;
+  }
+  return closed;
+}
+
+/** Index of the quote that ends the string which begins at `begin`. */
+function endOfString(event: Buffer, begin: number): number {
+  for (let at = begin + 1; at < event.length; at++) {
+    if (event[at] === BACKSLASH) at++;
+    else if (event[at] === QUOTE) return at;
+  }
+  return event.length;
 }
 
 const isSpace = (byte: number): boolean => byte === 0x20 || byte === 0x09 || byte === LF || byte === CR;

@@ -21,4 +21,8 @@ export function readUsage(value: unknown): ReportedUsage | undefined {
   return { input, cachedInput, output };
 }
 
-export const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
+/** Far above every context there is. Sums of it stay 64-bit whatever workers say; more is a lie, and counts for nothing. */
+const MAX_COUNT = 1_000_000_000;
+
+export const isCount = (value: unknown): value is number =>
+  Number.isInteger(value) && (value as number) >= 0 && (value as number) <= MAX_COUNT;

@@ -79,9 +79,9 @@ export class Refusals implements OnModuleInit, OnApplicationShutdown {
         keyId: key.keyId,
         code,
         status,
-        message: message.slice(0, MAX_REFUSAL_MESSAGE),
+        message: storable(message.slice(0, MAX_REFUSAL_MESSAGE)),
         operation,
-        model: model?.slice(0, MAX_REFUSAL_MODEL) ?? null,
+        model: model === undefined ? null : storable(model.slice(0, MAX_REFUSAL_MODEL)),
         at: rfc3339(this.clock.now()),
       },
       this.clock.monotonic(),
@@ -116,3 +116,6 @@ export class Refusals implements OnModuleInit, OnApplicationShutdown {
     }
   }
 }
+
+/** PostgreSQL has no text with a NUL, and one such text would cost all that are sent with it. */
+const storable = (text: string): string => text.replaceAll('\0', '\uFFFD').toWellFormed();

@@ -101,6 +101,13 @@ describe('refused requests', () => {
     expect(told).toHaveLength(1);
   });
 
+  it('tell no text that a database cannot keep: it would take the others along', async () => {
+    const asked = { id: systemId(), headers: { 'x-api-key': 'known' } };
+    refusals.note(asked, new Rejected('model_not_found', 'No \0.'), { operation: 'POST /v1/x', model: 'a\0b\ud800' });
+    await refusals.flush();
+    expect(told[0]![0]).toMatchObject({ message: 'No \uFFFD.', model: 'a\uFFFDb\uFFFD' });
+  });
+
   it('that wait when the process ends are told before', async () => {
     note('known');
     await refusals.onApplicationShutdown();
