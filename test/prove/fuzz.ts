@@ -100,7 +100,6 @@ async function fuzzProcesses(run: Run, cases: number): Promise<Verdict & { cases
       figures: {
         kinds,
         statuses,
-        askedOfWorkers: world.worker.asked,
         memoryMB: memory,
         books: { ...books, faults: books.faults.length },
       },
@@ -133,9 +132,9 @@ async function play(world: World, { random, stopping }: Run, cases: number) {
   const one = async (make: Plan): Promise<void> => {
     const id = (names++).toString(36);
     const made = make(id, world.keys);
-    if (made.script) world.worker.scripts.set(id, made.script);
+    if (made.script) world.scripts.set(id, made.script);
     const heard = await converse(world.port, made.sending, made.method === 'HEAD');
-    world.worker.scripts.delete(id);
+    world.scripts.delete(id);
     kinds[made.kind] = (kinds[made.kind] ?? 0) + 1;
     const status = String(heard.status ?? 'none');
     statuses[status] = (statuses[status] ?? 0) + 1;

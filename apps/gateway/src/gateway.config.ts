@@ -38,6 +38,8 @@ export const gatewayConfig = defineConfig({
     .pipe(z.array(z.string().refine((text) => parseBlock(text) !== undefined, 'must be addresses or CIDR blocks'))),
   /** How many gateways run: each enforces its share of a key's rate while Redis is away. */
   GATEWAYS: z.coerce.number().int().min(1).max(10_000).default(1),
+  /** Milliseconds for which a client may take nothing of an answer that waits for it; then it is taken to be gone. */
+  CLIENT_STALL_MS: z.coerce.number().int().min(100).max(3_600_000).default(60_000),
   /** Bytes of a request's body. */
   BODY_LIMIT: bytes(10 * 1024 * 1024),
   /** Bytes of a form with a file, which passes through. */

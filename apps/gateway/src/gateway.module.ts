@@ -166,7 +166,7 @@ export class GatewayModule {
           provide: Relay,
           inject: [RouterClient, Admission, Keys, UsageLog],
           useFactory: (router: RouterClient, admission: Admission, keys: Keys, { journal }: UsageLog) =>
-            new Relay(router, admission, keys, journal),
+            new Relay(router, admission, keys, journal, config.CLIENT_STALL_MS),
         },
         {
           provide: SpokenDialects,

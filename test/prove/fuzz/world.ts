@@ -4,9 +4,11 @@ import { join } from 'node:path';
 import { meteringBook, billingBook } from '../../bench/gateway/counters.ts';
 import { credit } from '../../bench/gateway/keys.ts';
 import { Processes } from '../../bench/gateway/processes.ts';
+import { PlayedWorker } from '../../played-worker.ts';
 import { call, eventually, startTestStack, type TestStack } from '../../stack.ts';
 import type { Keys } from './case.ts';
-import { HostileWorker } from './worker.ts';
+import type { Script } from './scripts.ts';
+import { follow } from './worker.ts';
 
 /** So many that the ones which are left alone for a while, as they failed, are few. */
 const WORKERS = 400;
@@ -16,12 +18,15 @@ const BOOKED_MS = 120_000;
 
 export class World {
   readonly stack: TestStack;
-  readonly worker: HostileWorker;
+  /** What the worker says, by the id of the case. */
+  readonly scripts: Map<string, Script>;
+  private readonly worker: PlayedWorker;
   readonly keys: Keys;
   readonly port: number;
 
-  private constructor(stack: TestStack, worker: HostileWorker, keys: Keys) {
+  private constructor(stack: TestStack, worker: PlayedWorker, scripts: Map<string, Script>, keys: Keys) {
     this.stack = stack;
+    this.scripts = scripts;
     this.worker = worker;
     this.keys = keys;
     this.port = Number(new URL(stack.baseUrl).port);
@@ -34,9 +39,10 @@ export class World {
       // One segment that is never forgotten: it is read at the end.
       serviceEnv: { gateway: { JOURNAL_SEGMENT_BYTES: String(2 ** 40) } },
     });
-    const worker = new HostileWorker({ natsUrl: stack.natsUrl('worker'), models: stack.models, count: WORKERS });
+    const scripts = new Map<string, Script>();
+    let worker: PlayedWorker | undefined;
     try {
-      await worker.start();
+      worker = await PlayedWorker.start({ stack, count: WORKERS, answer: (asked) => void follow(scripts, asked) });
       await credit(stack);
       const good = await makeKey(stack, HIGH);
       const limited = await makeKey(stack, { ...HIGH, rpm: 1 });
@@ -50,9 +56,9 @@ export class World {
         management: stack.demo.managementKey,
       };
       await eventually(async () => (await ask(stack, good.secret)) === 200);
-      return new World(stack, worker, keys);
+      return new World(stack, worker, scripts, keys);
     } catch (error) {
-      await worker.stop();
+      await worker?.stop();
       await stack.stop();
       throw error;
     }

@@ -1,5 +1,5 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { connect, type AddressInfo, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach } from '@jest/globals';
 import { Rejected } from '@sluice/contracts/errors';
@@ -26,6 +26,8 @@ export const USAGE = '"usage":{"prompt_tokens":7,"completion_tokens":3}';
 export const event = (fields: string) => `data: {"choices":[{"delta":{"content":"x"}}]${fields}}\n\n`;
 /** The disk is slow on purpose: an answer that does not wait for it is caught. */
 export const DISK_MS = 200;
+/** For which a client may take nothing. */
+const STALL_MS = 500;
 
 const MESSAGES = readMessagesRequest(
   Buffer.from('{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"Hello, world."}]}'),
@@ -134,7 +136,7 @@ function relayIn(world: RelayWorld, routerUrl: string): Relay {
   } as unknown as Journal;
   const tokens = { headerFor: async () => 'Bearer t' } as unknown as ServiceTokens;
   client = new RouterClient(routerUrl, tokens, admission);
-  return new Relay(client, admission, keys, journal);
+  return new Relay(client, admission, keys, journal, STALL_MS);
 }
 
 async function run(relay: Relay, world: RelayWorld, request: FastifyRequest, reply: FastifyReply): Promise<void> {
@@ -163,6 +165,15 @@ async function run(relay: Relay, world: RelayWorld, request: FastifyRequest, rep
 
 export const post = (stream: boolean, signal: AbortSignal = AbortSignal.timeout(60_000), path = '/') =>
   fetch(url + path, { method: 'POST', headers: stream ? { 'x-stream': '1' } : {}, signal });
+
+/** A client that reads nothing of its answer. */
+export function deaf(): Socket {
+  const { port, hostname } = new URL(url);
+  const socket = connect({ port: Number(port), host: hostname });
+  socket.on('error', () => {});
+  socket.write('POST / HTTP/1.1\r\nhost: x\r\nx-stream: 1\r\ncontent-length: 0\r\n\r\n');
+  return socket;
+}
 
 export const sse = (response: ServerResponse) => response.writeHead(200, { 'content-type': 'text/event-stream' });
 

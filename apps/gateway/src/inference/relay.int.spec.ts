@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from '@jest/globals';
 import { Rejected } from '@sluice/contracts/errors';
-import { event, post, read, relayWorld, sse, USAGE } from './relay.fixture.js';
+import { deaf, event, post, read, relayWorld, sse, USAGE } from './relay.fixture.js';
 
 const world = relayWorld();
 
@@ -160,6 +160,26 @@ describe('the relay', () => {
       expect(await response.json()).toMatchObject({ error: { code: 'invalid_request' } });
     },
   );
+
+  it('takes a client that reads nothing to be gone after a while, and holds no worker for it', async () => {
+    const gone = new Promise<void>((resolve) => {
+      world.answer = (_request, response) => {
+        sse(response);
+        const long = event(`,"x":"${'x'.repeat(100_000)}",${USAGE}`);
+        const more = () => {
+          while (response.write(long)) continue;
+        };
+        response.on('drain', more).on('close', resolve);
+        more();
+      };
+    });
+    const client = deaf();
+    await gone;
+    while (world.results.length === 0) await sleep(10);
+    expect(world.results).toEqual(['client_gone']);
+    expect(world.ends).toEqual([expect.objectContaining({ outcome: 'aborted', rank: 3, outputTokens: '3' })]);
+    client.destroy();
+  }, 30_000);
 
   it('takes a stream without [DONE] for a broken one', async () => {
     world.answer = (_request, response) => {

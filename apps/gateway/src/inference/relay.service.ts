@@ -66,6 +66,8 @@ export class Relay {
     private readonly admission: Admission,
     private readonly keys: Keys,
     private readonly journal: Journal,
+    /** How long a client may take nothing of what waits for it. */
+    private readonly stallMs: number,
   ) {}
 
   /** @returns the result for the metrics; @throws Rejected when nothing was sent to the client yet */
@@ -78,7 +80,10 @@ export class Relay {
     const timer = setTimeout(() => cut(new Rejected('timeout')), Math.max(0, deadline - systemClock.monotonic()));
     const gone = () => cut(new ClientGone('the client closed the connection'));
     reply.raw.once('close', gone);
-    if (request.raw.socket.destroyed) gone();
+    // Half of a close is all of it: Node ends its side too, and what still waits for the client may never go.
+    const { socket } = request.raw;
+    socket.once('end', gone);
+    if (socket.destroyed || socket.readableEnded) gone();
     try {
       const upstream = await this.send(ongoing);
       exchange.answered(systemClock.monotonic());
@@ -99,6 +104,9 @@ export class Relay {
       clearTimeout(timer);
       off();
       reply.raw.off('close', gone);
+      socket.off('end', gone);
+      // What has not gone out by now waits for the client alone: nobody else looks after it any more.
+      if (socket.writableLength > 0) socket.setTimeout(this.stallMs);
     }
   }
 
@@ -201,7 +209,7 @@ export class Relay {
         if (asked) await asked;
         signal.throwIfAborted();
       } else await begin();
-      if (!reply.raw.write(Buffer.concat(out))) await once(reply.raw, 'drain', { signal });
+      if (!reply.raw.write(Buffer.concat(out))) await this.drained(reply, signal);
     }
     if (last === undefined) throw new Rejected('worker_error', 'The worker broke off in mid-stream.');
     if (!exchange.counts || exchange.estimated)
@@ -210,6 +218,13 @@ export class Relay {
     await this.end(exchange, 'ok');
     if (!reply.raw.headersSent) await begin();
     reply.raw.end(last);
+  }
+
+  /** Node destroys a socket of which nothing was taken for so long; what was generated until then is metered. */
+  private async drained({ raw }: FastifyReply, signal: AbortSignal): Promise<void> {
+    raw.setTimeout(this.stallMs);
+    await once(raw, 'drain', { signal });
+    raw.setTimeout(0);
   }
 
   /** An error before the answer: the worker's own 4xx as it is, the router's by its code. */
