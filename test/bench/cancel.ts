@@ -2,6 +2,7 @@
 import { credit, issueKey } from './gateway/keys.ts';
 import { Leaver, type How } from './cancel/leaver.ts';
 import { WatchedWorker, type Way } from './cancel/watched-worker.ts';
+import { latency } from '../prove/revocation/report.ts';
 import { wholeNumber, type Program } from '../prove/runner/program.ts';
 import { startTestStack } from '../stack.ts';
 
@@ -44,19 +45,14 @@ export const program: Program = {
           const wanted = way === 'flood' ? Math.ceil(times * FLOODS_SHARE) : times;
           for (let i = 0; i < wanted && !stopping.aborted; i++) own.push(await once(way, how));
           all.push(...own);
-          figures[`${way} ${how}`] = {
-            n: own.length,
-            p50Ms: rank(own, 0.5),
-            p99Ms: rank(own, 0.99),
-            maxMs: rank(own, 1),
-          };
+          figures[`${way} ${how}`] = latency(own);
           say(`${WAYS[way]}, ${how}: ${JSON.stringify(figures[`${way} ${how}`])}`);
         }
       }
-      const p99 = rank(all, 0.99);
+      const { n, p50, p99, max } = latency(all);
       return {
-        figures: { n: all.length, p50Ms: rank(all, 0.5), p99Ms: p99, ways: figures },
-        goals: { cancelled: { goal: `p99 <= ${GOAL_MS} ms`, value: p99, ok: p99 <= GOAL_MS } },
+        figures: { n, p50Ms: p50, p99Ms: p99, maxMs: max, ways: figures },
+        goals: { cancelled: { goal: `p99 <= ${GOAL_MS} ms`, value: p99, ok: p99 !== null && p99 <= GOAL_MS } },
       };
     } finally {
       await worker?.stop();
@@ -64,9 +60,3 @@ export const program: Program = {
     }
   },
 };
-
-/** The value below which a share of them is; ms. */
-function rank(values: readonly number[], share: number): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return Number((sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)] ?? 0).toFixed(2));
-}
