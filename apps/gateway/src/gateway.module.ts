@@ -15,6 +15,7 @@ import { InferenceRoute } from './inference/inference.route.js';
 import { KeyRoute } from './inference/key.route.js';
 import { ModelsRoute } from './inference/models.route.js';
 import { Relay } from './inference/relay.service.js';
+import { Tokenizer } from './tokens/tokenizer.service.js';
 import { RouterClient } from './inference/router.client.js';
 import { UsageLog } from './journal/usage-log.service.js';
 import { KeyFeed } from './keys/key-feed.service.js';
@@ -163,10 +164,19 @@ export class GatewayModule {
             new RouterClient(config.ROUTER_URL, tokens, admission),
         },
         {
+          provide: Tokenizer,
+          useFactory: () => new Tokenizer({ script: new URL('tokens/tokenizer.worker.js', import.meta.url) }),
+        },
+        {
           provide: Relay,
-          inject: [RouterClient, Admission, Keys, UsageLog],
-          useFactory: (router: RouterClient, admission: Admission, keys: Keys, { journal }: UsageLog) =>
-            new Relay(router, admission, keys, journal, config.CLIENT_STALL_MS),
+          inject: [RouterClient, Admission, Keys, UsageLog, Tokenizer],
+          useFactory: (
+            router: RouterClient,
+            admission: Admission,
+            keys: Keys,
+            { journal }: UsageLog,
+            tokenizer: Tokenizer,
+          ) => new Relay(router, admission, keys, journal, tokenizer, config.CLIENT_STALL_MS),
         },
         {
           provide: SpokenDialects,

@@ -32,6 +32,11 @@ export class Exchange {
     return this.guesses || this.usage?.audio?.by === 'guess';
   }
 
+  /** By the worker. */
+  get counted(): boolean {
+    return this.usage !== undefined && !this.guesses;
+  }
+
   /** Input and output as far as they are known; undefined when nothing was counted. */
   get tokens(): number | undefined {
     return this.usage && this.usage.input + this.usage.output;
@@ -47,7 +52,7 @@ export class Exchange {
 
   /** What it must have taken by now, as far as the worker has counted nothing. */
   guessed(usage: ReportedUsage): void {
-    if (this.usage && !this.guesses) return;
+    if (this.counted) return;
     this.usage = usage;
     this.usageRank = USAGE_RANK.tokenizer;
     this.guesses = true;

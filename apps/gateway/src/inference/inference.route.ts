@@ -18,7 +18,7 @@ import { estimateTokens } from './estimate.js';
 import { Exchange } from './exchange.js';
 import { upstreamBody, type InferenceRequest } from './inference-request.js';
 import { dialectHeaders } from './dialect-headers.js';
-import { completionsReading } from './reading.js';
+import { CompletionsReading } from './reading.js';
 import { refuse } from './refuse.js';
 import type { Relay } from './relay.service.js';
 
@@ -121,7 +121,8 @@ export class InferenceRoute {
         path: sent.path ?? path,
         headers: sent.raw && dialectHeaders(request.headers),
         body,
-        reading: sent.reading ?? completionsReading(sent),
+        reading: sent.reading ?? new CompletionsReading(sent, () => estimateTokens(sent, [])),
+        prompt: sent.body,
         translation: sent.translation,
         // Of a form the field may still come.
         stream: sent.stream || sent.upload !== undefined,

@@ -17,9 +17,11 @@ import { readMessagesRequest } from '../messages/translation.js';
 import { readResponsesRequest } from '../responses/responses-request.js';
 import type { Admission } from './admission.service.js';
 import { Exchange } from './exchange.js';
-import { completionsReading, type Reading } from './reading.js';
+import { CompletionsReading, type Reading } from './reading.js';
 import { refuse } from './refuse.js';
 import { Relay } from './relay.service.js';
+import type { Said } from '../tokens/said.js';
+import type { Tokenizer } from '../tokens/tokenizer.service.js';
 import { RouterClient } from './router.client.js';
 
 export const USAGE = '"usage":{"prompt_tokens":7,"completion_tokens":3}';
@@ -41,7 +43,8 @@ const RESPONSES = '{"model":"m","input":"Hello, world."}';
 function readingOf(url: string): Reading {
   if (url === '/v1/responses') return readResponsesRequest(Buffer.from(RESPONSES), 'r1').reading!;
   if (url === PASSED) return readMessagesRequest(MESSAGES.raw).reading!;
-  return completionsReading(url === '/v1/messages' ? TRANSLATED : { wantsUsage: false, wantsContinuousUsage: false });
+  const wish = url === '/v1/messages' ? TRANSLATED : { wantsUsage: false, wantsContinuousUsage: false };
+  return new CompletionsReading(wish, () => 1);
 }
 
 export interface RelayWorld {
@@ -61,6 +64,8 @@ export interface RelayWorld {
   running: Running;
   cuts: Set<Cut>;
   results: string[];
+  /** The texts of which the tokenizer was asked; it counts a token for each piece. */
+  countedHere: string[];
 }
 
 let router: Server;
@@ -83,6 +88,7 @@ export function relayWorld(): RelayWorld {
       deadlineMs: 60_000,
       cuts: new Set(),
       results: [],
+      countedHere: [],
     });
     router = createServer((request, response) => {
       request.resume();
@@ -136,7 +142,13 @@ function relayIn(world: RelayWorld, routerUrl: string): Relay {
   } as unknown as Journal;
   const tokens = { headerFor: async () => 'Bearer t' } as unknown as ServiceTokens;
   client = new RouterClient(routerUrl, tokens, admission);
-  return new Relay(client, admission, keys, journal, STALL_MS);
+  const tokenizer = {
+    count: async (_prompt: object, said: Said) => {
+      world.countedHere.push(said.texts.join(''));
+      return { input: 4, cachedInput: 0, output: said.pieces };
+    },
+  } as unknown as Tokenizer;
+  return new Relay(client, admission, keys, journal, tokenizer, STALL_MS);
 }
 
 async function run(relay: Relay, world: RelayWorld, request: FastifyRequest, reply: FastifyReply): Promise<void> {
@@ -152,6 +164,7 @@ async function run(relay: Relay, world: RelayWorld, request: FastifyRequest, rep
         path: '/v1/chat/completions',
         body: Buffer.from('{}'),
         reading: readingOf(request.url),
+        prompt: {},
         translation: translated ? TRANSLATED.translation : undefined,
         stream,
         deadline: systemClock.monotonic() + world.deadlineMs,

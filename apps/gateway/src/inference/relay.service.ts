@@ -17,6 +17,7 @@ import type { Exchange, Outcome } from './exchange.js';
 import { asRejected, header, routerRefusal, type RouterClient } from './router.client.js';
 import type { Reading } from './reading.js';
 import { EventSplitter } from './sse.js';
+import type { Tokenizer } from '../tokens/tokenizer.service.js';
 import type { Translation } from './translation.js';
 
 /** A whole answer is held until its END is on the disk; a worker that sends more is broken. */
@@ -36,6 +37,8 @@ export interface RelayOrder {
   readonly headers?: Readonly<Record<string, string>> | undefined;
   readonly body: Buffer | Upload;
   readonly reading: Reading;
+  /** What the worker reads, to be counted where it does not count. */
+  readonly prompt: Readonly<Record<string, unknown>>;
   /** Where the worker was asked in another dialect than the client's. */
   readonly translation?: Translation | undefined;
   readonly stream: boolean;
@@ -66,6 +69,7 @@ export class Relay {
     private readonly admission: Admission,
     private readonly keys: Keys,
     private readonly journal: Journal,
+    private readonly tokenizer: Tokenizer,
     /** How long a client may take nothing of what waits for it. */
     private readonly stallMs: number,
   ) {}
@@ -155,7 +159,7 @@ export class Relay {
       : answerOf(bytes);
     const usage = reading.usage(answer);
     if (usage) exchange.saw(usage, true);
-    else this.log.warn({ requestId: exchange.opened.requestId, worker: exchange.worker }, 'a worker counted no tokens');
+    else await this.countHere(ongoing, true);
     // Before the END: what cannot be translated is no good answer.
     const body = translation ? translation.whole(answer, reply.request.id) : bytes;
     await this.end(exchange, 'ok');
@@ -212,8 +216,7 @@ export class Relay {
       if (!reply.raw.write(Buffer.concat(out))) await this.drained(reply, signal);
     }
     if (last === undefined) throw new Rejected('worker_error', 'The worker broke off in mid-stream.');
-    if (!exchange.counts || exchange.estimated)
-      this.log.warn({ requestId, worker: exchange.worker }, 'a worker counted no tokens');
+    await this.countHere(ongoing, true);
     if (translated) last = translated.end(exchange.counts);
     await this.end(exchange, 'ok');
     if (!reply.raw.headersSent) await begin();
@@ -252,6 +255,7 @@ export class Relay {
       this.log.error({ err: error, requestId: exchange.opened.requestId }, 'a relay failed');
     const began = reply.raw.headersSent;
     try {
+      await this.countHere(order, false);
       await this.end(exchange, clientGone || began ? 'aborted' : 'error');
     } catch (err) {
       // The journal is lost: the client must not take this for a whole answer.
@@ -266,6 +270,13 @@ export class Relay {
     const { id, url } = reply.request;
     reply.raw.end(dialectOf(url).errorEvent(rejected, id, order.reading.sequence));
     return rejected.code;
+  }
+
+  /** Counts what the worker has not counted. Of an answer that is not whole: nothing generated, nothing charged. */
+  private async countHere({ exchange, reading, prompt }: RelayOrder, whole: boolean): Promise<void> {
+    const { said } = reading;
+    if (exchange.ended || exchange.counted || !said || (!whole && said.characters === 0)) return;
+    exchange.guessed(await this.tokenizer.count(prompt, said));
   }
 
   private async end(exchange: Exchange, outcome: Outcome): Promise<void> {

@@ -2,6 +2,7 @@ import { Pieces } from '../inference/pieces.js';
 import type { Reading } from '../inference/reading.js';
 import { dataOf, NOTHING, type WorkerEvent } from '../inference/sse.js';
 import { isCount, type ReportedUsage } from '../inference/usage.js';
+import { Said } from '../tokens/said.js';
 
 /** The events with which a stream ends well: they carry the usage, and are held back until the END is on the disk. */
 const ENDS = new Set(['response.completed', 'response.incomplete']);
@@ -13,6 +14,7 @@ const FAILURES = new Set(['response.failed', 'error']);
  */
 export class ResponsesReading implements Reading {
   sequence = 0;
+  said: Said | undefined;
   private readonly pieces: Pieces;
   private ended = false;
 
@@ -22,7 +24,9 @@ export class ResponsesReading implements Reading {
   }
 
   usage(answer: unknown): ReportedUsage | undefined {
-    return usageOf(answer);
+    const counted = usageOf(answer);
+    if (!counted) (this.said = new Said()).heard((answer as { output?: unknown } | null)?.output);
+    return counted;
   }
 
   event(bytes: Buffer): WorkerEvent {
@@ -42,6 +46,8 @@ export class ResponsesReading implements Reading {
 
   private guess(type: string, delta: unknown): ReportedUsage | undefined {
     if (!type.endsWith('.delta') || typeof delta !== 'string' || delta === '') return undefined;
+    this.said ??= new Said();
+    this.said.add(delta);
     return this.pieces.came();
   }
 }

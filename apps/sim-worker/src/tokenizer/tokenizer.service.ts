@@ -1,5 +1,5 @@
 import { decode, encode } from 'gpt-tokenizer/encoding/o200k_base';
-import { chunksOf } from './chunks.js';
+import { chunksOf } from '@sluice/primitives/token-chunks';
 import { VOCABULARY } from './vocabulary.js';
 
 /** `<|endoftext|>` in a prompt is text like any other. */

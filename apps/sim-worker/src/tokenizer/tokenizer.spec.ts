@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import * as fc from 'fast-check';
 import { encode } from 'gpt-tokenizer/encoding/o200k_base';
-import { chunksOf } from './chunks.js';
+import { chunksOf } from '@sluice/primitives/token-chunks';
 import { SlicedTokenizer } from './tokenizer.service.js';
 
 const seed = Date.now() % 2 ** 31;
