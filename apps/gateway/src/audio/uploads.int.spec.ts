@@ -17,6 +17,7 @@ import { register } from 'prom-client';
 import type { Admission } from '../inference/admission.service.js';
 import { InferenceRoute } from '../inference/inference.route.js';
 import { Relay } from '../inference/relay.service.js';
+import type { Tokenizer } from '../tokens/tokenizer.service.js';
 import { RouterClient } from '../inference/router.client.js';
 import type { Journal } from '../journal/journal.service.js';
 import type { Cut } from '../keys/in-flight.js';
@@ -84,7 +85,7 @@ async function start(limit: number): Promise<void> {
     { headerFor: async () => 'Bearer t' } as unknown as ServiceTokens,
     admission,
   );
-  const relay = new Relay(client, admission, keys, journal);
+  const relay = new Relay(client, admission, keys, journal, {} as Tokenizer, 60_000);
   const refusals = { note: (_: unknown, why: { code: string }) => results.push(why.code) } as unknown as Refusals;
   const uploads = new Uploads(limit, { one: HOLD, all: HOLD_ALL });
   const route = new InferenceRoute(admission, journal, relay, refusals, uploads, {} as SpokenDialects);

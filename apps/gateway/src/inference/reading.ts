@@ -11,7 +11,7 @@ export interface Reading {
   /** What a whole answer says was used. */
   usage(answer: unknown): ReportedUsage | undefined;
   /** What was generated, as far as the worker has counted nothing; undefined where it counts, or nothing came. */
-  readonly said: Said | undefined;
+  readonly said?: Said | undefined;
   /** The number of the next event that the client gets, for dialects that number them. */
   readonly sequence: number;
 }

@@ -154,9 +154,7 @@ export class Relay {
     const { exchange, reply, translation } = ongoing;
     const bytes = await upstream.whole(MAX_ANSWER_BYTES);
     const { reading } = ongoing;
-    const answer = reading.parse
-      ? reading.parse(bytes, header(upstream, 'content-type') ?? '')
-      : answerOf(bytes);
+    const answer = reading.parse ? reading.parse(bytes, header(upstream, 'content-type') ?? '') : answerOf(bytes);
     const usage = reading.usage(answer);
     if (usage) exchange.saw(usage, true);
     else await this.countHere(ongoing, true);

@@ -156,16 +156,6 @@ function startOfData(event: Buffer): number {
   return -1;
 }
 
-/** The `data` of an event, by the rules of SSE; undefined for a comment. */
-export function dataOf(event: Buffer): string | undefined {
-  const lines = event
-    .toString('utf8')
-    .split(/\r?\n/)
-    .filter((line) => line.startsWith('data:'))
-    .map((line) => line.slice(line[5] === ' ' ? 6 : 5));
-  return lines.length === 0 ? undefined : lines.join('\n');
-}
-
 const standsAt = (event: Buffer, text: Buffer, at: number): boolean =>
   text.equals(event.subarray(at, at + text.length));
 

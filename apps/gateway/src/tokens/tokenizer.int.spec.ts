@@ -16,9 +16,9 @@ let tokenizer: Tokenizer;
 beforeEach(() => register.clear());
 afterEach(() => tokenizer.onApplicationShutdown());
 
-const answer = (text: string): Said => {
+const answer = (...pieces: string[]): Said => {
   const said = new Said();
-  said.add(text);
+  for (const piece of pieces) said.add(piece);
   return said;
 };
 
@@ -34,6 +34,8 @@ describe('the tokenizer', () => {
         cachedInput: 0,
         output: 7,
       });
+      const pieces = Array.from(TEXT);
+      expect(await tokenizer.count({}, answer(...pieces))).toMatchObject({ output: tokens });
       expect(await tokenizer.count({ messages: [{ content: TEXT }] }, new Said())).toMatchObject({
         input: tokens + 4,
         output: 0,

@@ -56,7 +56,8 @@ export class Tokenizer implements OnApplicationShutdown {
       return 0;
     });
     const input = some(read, MAX_CHARACTERS);
-    const output = some(said.texts, MAX_CHARACTERS);
+    // One text: the pieces of a stream end within words.
+    const output = some([said.texts.join('')], MAX_CHARACTERS);
     const characters = lengthOf(input) + lengthOf(output);
     const tokens = characters === 0 ? [0, 0] : await this.ask([input, output], characters);
     this.counted.inc({ by: tokens ? 'tokenizer' : 'length' });
