@@ -54,26 +54,20 @@ const recorded = () =>
     return rows.length === id && rows[0];
   });
 
-const TEST_MS = 120_000;
-
 describe.each(['close', 'half', 'reset'] satisfies How[])('a client that goes away: %s', (how) => {
-  it(
-    'in the middle of a stream ends its request at the worker, and what was generated is metered exactly',
-    async () => {
-      const leaver = clientOf('rest');
-      await leaver.midway();
-      const { requestId, tokens } = await leaver.leave(how);
-      expect(tokens).toBe(TOKENS);
-      expect(await recorded()).toMatchObject({
-        request_id: requestId,
-        outcome: 'aborted',
-        estimated: false,
-        input_tokens: '7',
-        output_tokens: String(TOKENS),
-      });
-    },
-    TEST_MS,
-  );
+  it('in the middle of a stream ends its request at the worker, and what was generated is metered exactly', async () => {
+    const leaver = clientOf('rest');
+    await leaver.midway();
+    const { requestId, tokens } = await leaver.leave(how);
+    expect(tokens).toBe(TOKENS);
+    expect(await recorded()).toMatchObject({
+      request_id: requestId,
+      outcome: 'aborted',
+      estimated: false,
+      input_tokens: '7',
+      output_tokens: String(TOKENS),
+    });
+  });
 
   it.each(['hold', 'half'] as const)(
     'before anything came of its answer (%s) ends it too, and pays nothing',
@@ -85,19 +79,15 @@ describe.each(['close', 'half', 'reset'] satisfies How[])('a client that goes aw
     },
   );
 
-  it(
-    'without having read its stream ends it too, and pays for what came as far as the gateway',
-    async () => {
-      const leaver = clientOf('flood');
-      await leaver.midway();
-      await leaver.leave(how);
-      const { outcome, output_tokens: tokens } = await recorded();
-      expect(outcome).toBe('aborted');
-      expect(Number(tokens)).toBeGreaterThan(0);
-      expect(Number(tokens)).toBeLessThanOrEqual(leaver.watched.tokens);
-    },
-    TEST_MS,
-  );
+  it('without having read its stream ends it too, and pays for what came as far as the gateway', async () => {
+    const leaver = clientOf('flood');
+    await leaver.midway();
+    await leaver.leave(how);
+    const { outcome, output_tokens: tokens } = await recorded();
+    expect(outcome).toBe('aborted');
+    expect(Number(tokens)).toBeGreaterThan(0);
+    expect(Number(tokens)).toBeLessThanOrEqual(leaver.watched.tokens);
+  });
 });
 
 describe('clients that read nothing of a flood', () => {
@@ -106,19 +96,15 @@ describe('clients that read nothing of a flood', () => {
     return [stack.services.gateway, stack.services.router].map(({ pid }) => table.usage(pid!).rss / MB);
   };
 
-  it(
-    'slow their workers down, and nothing is kept of it here',
-    async () => {
-      const before = memory();
-      for (let i = 0; i < FLOODS; i++) left.push(clientOf('flood'));
-      await Promise.all(left.map((leaver) => leaver.midway()));
-      const grown = memory().map((now, i) => now - before[i]!);
-      const sent = left.map(({ watched }) => watched.sent);
-      // What the kernel has room for on three connections, and not what there is.
-      expect(Math.max(...sent)).toBeLessThan(FLOOD_BYTES / 4);
-      // 10 GB are on offer. A process that is warm grows by its buffers alone: some hundred kB each, and what garbage there is.
-      for (const growth of grown) expect(growth).toBeLessThan(FLOODS * 2.5);
-    },
-    TEST_MS,
-  );
+  it('slow their workers down, and nothing is kept of it here', async () => {
+    const before = memory();
+    for (let i = 0; i < FLOODS; i++) left.push(clientOf('flood'));
+    await Promise.all(left.map((leaver) => leaver.midway()));
+    const grown = memory().map((now, i) => now - before[i]!);
+    const sent = left.map(({ watched }) => watched.sent);
+    // What the kernel has room for on three connections, and not what there is.
+    expect(Math.max(...sent)).toBeLessThan(FLOOD_BYTES / 4);
+    // 10 GB are on offer. A process that is warm grows by its buffers alone: some hundred kB each, and what garbage there is.
+    for (const growth of grown) expect(growth).toBeLessThan(FLOODS * 2.5);
+  });
 });

@@ -48,6 +48,7 @@ export class ResponsesReading implements Reading {
     if (!type.endsWith('.delta') || typeof delta !== 'string' || delta === '') return undefined;
     this.said ??= new Said();
     this.said.add(delta);
+    this.said.pieces++;
     return this.pieces.came();
   }
 }
