@@ -15,7 +15,7 @@ interface Readers {
     readonly readWorkerEvent: (event: Buffer, wish: object) => WorkerEvent;
   };
   readonly endpoints: {
-    readonly ENDPOINTS: Readonly<Record<string, { read(body: Buffer, id: string): Read; most: readonly string[] }>>;
+    readonly ENDPOINTS: Readonly<Record<string, { read?(body: Buffer, id: string): Read; most: readonly string[] }>>;
   };
   readonly requests: { readonly upstreamBody: (request: Read, model: string) => Buffer };
   readonly estimate: { readonly estimateTokens: (request: Read, most: readonly string[]) => number };
@@ -135,7 +135,7 @@ export type Property = readonly [name: string, share: number, property: fc.IProp
 /** @param requestBody bodies as clients send them, of an endpoint */
 export async function properties(requestBody: fc.Arbitrary<Buffer>): Promise<readonly Property[]> {
   const { sse, endpoints, requests, estimate, messages, responses, deadline, secrets } = await readers();
-  const reads = Object.entries(endpoints.ENDPOINTS).filter(([, { read }]) => typeof read === 'function');
+  const reads = Object.entries(endpoints.ENDPOINTS).filter(([, endpoint]) => endpoint.read !== undefined);
   const translation = messages.readMessagesRequest(
     Buffer.from('{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"Hi"}]}'),
   ).translation!;
@@ -164,7 +164,7 @@ export async function properties(requestBody: fc.Arbitrary<Buffer>): Promise<rea
           whole,
           'cut at every byte',
         );
-      }) as fc.IProperty<unknown[]>,
+      }),
     ],
     [
       'usage taken out of an event',
@@ -178,7 +178,7 @@ export async function properties(requestBody: fc.Arbitrary<Buffer>): Promise<rea
         if (typeof usage === 'object' && usage !== null && !Array.isArray(usage))
           same(left, JSON.parse(JSON.stringify(rest)), 'without usage');
         else if (left === undefined) throw new Error(`not readable any more: ${out.toString('utf8')}`);
-      }) as fc.IProperty<unknown[]>,
+      }),
     ],
     [
       'bytes read as an event',
@@ -191,19 +191,19 @@ export async function properties(requestBody: fc.Arbitrary<Buffer>): Promise<rea
         const stream = translation.stream('r');
         onlyRefuses(() => stream.push(one, undefined), UNREADABLE);
         onlyRefuses(() => stream.end(undefined), UNREADABLE);
-      }) as fc.IProperty<unknown[]>,
+      }),
     ],
     [
       'bodies of requests',
       20,
-      fc.property(fc.constantFrom(...reads), requestBody, ([, { read, most }], body) => {
+      fc.property(fc.constantFrom(...reads), requestBody, ([, endpoint], body) => {
         onlyRefuses(() => {
-          const request = read(body, 'id');
+          const request = endpoint.read!(body, 'id');
           requests.upstreamBody(request, 'm').toString();
-          const tokens = estimate.estimateTokens(request, most);
+          const tokens = estimate.estimateTokens(request, endpoint.most);
           if (!Number.isSafeInteger(tokens) || tokens < 1) throw new Error(`an estimate of ${tokens}`);
         }, REFUSALS);
-      }) as fc.IProperty<unknown[]>,
+      }),
     ],
     [
       'streams of chat completions as messages',
@@ -218,7 +218,7 @@ export async function properties(requestBody: fc.Arbitrary<Buffer>): Promise<rea
           if (types[0] !== 'message_start' || types.at(-1) !== 'message_stop')
             throw new Error(`events ${types.join()}`);
         }, UNREADABLE);
-      }) as fc.IProperty<unknown[]>,
+      }),
     ],
     [
       'whole answers as messages',
@@ -226,7 +226,7 @@ export async function properties(requestBody: fc.Arbitrary<Buffer>): Promise<rea
       fc.property(fc.oneof(chunk, fc.jsonValue()), fc.integer({ min: 400, max: 599 }), (answer, status) => {
         onlyRefuses(() => translation.whole(answer, 'r'), UNREADABLE);
         translation.refusal(status, JSON.stringify(answer), 'r');
-      }) as fc.IProperty<unknown[]>,
+      }),
     ],
     [
       'headers',
@@ -239,7 +239,7 @@ export async function properties(requestBody: fc.Arbitrary<Buffer>): Promise<rea
           onlyRefuses(() => deadline.readDeadline([value, value]), REFUSALS);
           secrets.presentedCredential({ [name]: value });
         },
-      ) as fc.IProperty<unknown[]>,
+      ),
     ],
   ];
 }

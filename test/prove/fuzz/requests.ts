@@ -18,7 +18,7 @@ import { script, type Script } from './scripts.ts';
 import { markOf } from './worker.ts';
 
 /** Nobody waits for a worker that hangs on purpose; a sound answer has all the time there is. */
-const deadline = ({ says }: Script): Field => ['x-sluice-deadline-ms', says === undefined ? '400' : '8000'];
+const deadline = ({ says }: Script): Field => ['x-sluice-deadline-ms', says === undefined ? '400' : '60000'];
 
 interface Ask {
   readonly at: Endpoint;
