@@ -39,7 +39,7 @@ for i = 1, #KEYS / 3 do
     local log = KEYS[3 * i - 2]
     redis.call('ZREMRANGEBYSCORE', log, '-inf', now - window)
     count = redis.call('ZCARD', log)
-    if count >= rpm and redis.call('ZREMRANGEBYSCORE', log, string.format('(%.0f', now), '+inf') > 0 then
+    if count >= rpm and redis.call('ZREMRANGEBYSCORE', log, string.format('(%.0f', later), '+inf') > 0 then
       count = redis.call('ZCARD', log)
     end
     known = known or redis.call('ZSCORE', log, id) ~= false
@@ -49,7 +49,7 @@ for i = 1, #KEYS / 3 do
     local all = redis.call('HGETALL', KEYS[3 * i - 1])
     for j = 1, #all, 2 do
       local at, charged = tonumber(all[j]), tonumber(all[j + 1])
-      if at < oldest or at > part then
+      if at < oldest or at > laterPart then
         redis.call('HDEL', KEYS[3 * i - 1], all[j])
       else
         used = used + charged
