@@ -45,6 +45,7 @@ describe('chat completions', () => {
       expect(response.headers.get('x-request-id')).toBe(`whole-${n}.1`);
       expect(sim.records().at(-1)).toEqual({
         requestId: `whole-${n}.1`,
+        startedAt: expect.any(String),
         time: expect.any(String),
         model: MODEL,
         endpoint: '/v1/chat/completions',
