@@ -67,7 +67,7 @@ function bookOf(url: string, table: 'usage_records' | 'charges', figures: string
 }
 
 /** A connection per question: in between the server may have been restarted. */
-async function rows<T>(url: string, sql: string, values: readonly string[]): Promise<T[]> {
+export async function rows<T>(url: string, sql: string, values: readonly string[]): Promise<T[]> {
   const client = new Client({ connectionString: url, connectionTimeoutMillis: 5_000, query_timeout: QUERY_MS });
   client.on('error', () => {});
   await client.connect();

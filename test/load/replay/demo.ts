@@ -6,10 +6,10 @@ const demoSchema = z.object({
   baseUrl: z.url(),
   operatorKey: z.string(),
   managementKey: z.string(),
-  models: z.array(z.string()).min(1),
+  models: z.array(z.string()).min(1).readonly(),
   organizationId: z.string(),
   backing: z.object({ postgresUrls: z.object({ billing: z.string(), metering: z.string() }) }),
-  workers: z.array(z.object({ id: z.string(), log: z.string() })),
+  workers: z.array(z.object({ id: z.string(), log: z.string() })).readonly(),
 });
 export type Demo = z.infer<typeof demoSchema>;
 

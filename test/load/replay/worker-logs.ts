@@ -9,6 +9,7 @@ const lineSchema = z.object({
   promptTokens: z.int(),
   cachedTokens: z.int(),
   completionTokens: z.int(),
+  outcome: z.enum(['finished', 'aborted', 'error']),
 });
 export type LogLine = z.infer<typeof lineSchema>;
 

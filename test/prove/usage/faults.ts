@@ -1,0 +1,108 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Supervised } from '../../../deploy/local/supervisor.ts';
+import type { Cluster } from './cluster.ts';
+import type { Planned, Victim } from './plan.ts';
+
+const READY_MS = 60_000;
+const POSTGRES_AWAY_MS = 1_500;
+/** Until the router has published what it saw of a gateway that died, and a margin. */
+const PUBLISHED_MS = 5_000;
+/** Until an answer that broke off is one for the client. */
+const NOTICED_MS = 5_000;
+
+/** Carries out a plan: each fault before its request, one process at a time, while NATS is away beside it. */
+export class Faults {
+  readonly counts: Record<string, number> = {};
+  private readonly kills: { readonly victim: Victim; readonly at: number }[] = [];
+  private readonly outages: { readonly from: number; to: number }[] = [];
+  private readonly left: Planned[];
+  private turn: Promise<void> = Promise.resolve();
+  private readonly beside: Promise<void>[] = [];
+  private readonly cluster: Cluster;
+  private readonly natsAwayMs: number;
+
+  constructor(cluster: Cluster, plan: readonly Planned[], natsAwayMs: number) {
+    this.cluster = cluster;
+    this.left = [...plan];
+    this.natsAwayMs = natsAwayMs;
+  }
+
+  /** Called before the request number `index`: resolves when every fault that is due has begun. */
+  async due(index: number): Promise<void> {
+    while (this.left[0] && this.left[0].at <= index) {
+      const { victim } = this.left.shift()!;
+      this.turn = this.turn.then(() => this.strike(victim));
+    }
+    await this.turn;
+  }
+
+  /** Everything runs again. */
+  async over(): Promise<void> {
+    await this.turn;
+    await Promise.all(this.beside);
+  }
+
+  /**
+   * Whether what was cut at this gateway at this time had lost both of its witnesses: the gateway, and the router before
+   * what it saw of it was in the stream. Then the journal's last count is the best there is.
+   * @param at monotonic milliseconds
+   */
+  lostBoth(gateway: number, at: number): boolean {
+    return this.kills.some(
+      (kill) =>
+        kill.victim === `gateway ${gateway + 1}` &&
+        at >= kill.at - NOTICED_MS &&
+        at <= kill.at + NOTICED_MS &&
+        this.kills.some(
+          ({ victim, at: died }) => victim === 'router' && died > kill.at - NOTICED_MS && died < this.publishedAt(kill.at),
+        ),
+    );
+  }
+
+  private publishedAt(at: number): number {
+    const outage = this.outages.find(({ from, to }) => at >= from - PUBLISHED_MS && at <= to);
+    return (outage?.to ?? at) + PUBLISHED_MS;
+  }
+
+  private async strike(victim: Victim): Promise<void> {
+    this.counts[victim] = (this.counts[victim] ?? 0) + 1;
+    const { stack, gateways } = this.cluster;
+    if (victim === 'nats') {
+      await Promise.all(this.beside);
+      this.beside.push(this.natsAway());
+    } else if (victim === 'postgres') {
+      await stack.backing.postgres.kill();
+      await sleep(POSTGRES_AWAY_MS);
+      await stack.backing.postgres.start();
+    } else {
+      const target: Supervised =
+        victim === 'gateway 1' || victim === 'gateway 2'
+          ? gateways[victim === 'gateway 1' ? 0 : 1]!.process
+          : stack.services[victim];
+      // It may still be starting from the last time.
+      await answering(target);
+      this.kills.push({ victim, at: performance.now() });
+      target.kill('SIGKILL');
+    }
+  }
+
+  private async natsAway(): Promise<void> {
+    const { nats } = this.cluster.stack.backing;
+    const outage = { from: performance.now(), to: Infinity };
+    this.outages.push(outage);
+    await nats.kill();
+    await sleep(this.natsAwayMs);
+    await nats.start();
+    outage.to = performance.now();
+  }
+}
+
+/** However often it died before. @throws Error when it does not come back */
+async function answering({ program: { name, readyUrl } }: Supervised): Promise<void> {
+  for (const until = performance.now() + READY_MS; ; await sleep(50)) {
+    const answer = await fetch(readyUrl, { signal: AbortSignal.timeout(2_000) }).catch(() => undefined);
+    await answer?.arrayBuffer().catch(() => {});
+    if (answer?.ok) return;
+    if (performance.now() > until) throw new Error(`${name} did not come back`);
+  }
+}

@@ -1,0 +1,50 @@
+import type { Goal, Run, Verdict } from '../runner/program.ts';
+import { UsageError } from '../runner/program.ts';
+import type { Random } from '../runner/random.ts';
+import { Cluster } from './cluster.ts';
+import { MUTANTS, type Mutant } from './mutants.ts';
+import { play } from './play.ts';
+
+const REQUESTS = 1_500;
+const NATS_AWAY_MS = 3_000;
+
+/** @param names separated by commas; "all" for all. @throws UsageError */
+export function mutantsNamed(names: string): readonly Mutant[] {
+  if (names === 'all' || names === '') return MUTANTS;
+  return names.split(',').map((name) => {
+    const mutant = MUTANTS.find((one) => one.name === name);
+    if (mutant) return mutant;
+    throw new UsageError(`there is no mutant ${name}; there are ${MUTANTS.map((one) => one.name).join(', ')}`);
+  });
+}
+
+/** The run with each rule switched off in turn. A rule whose absence nothing shows is not tested, or not needed. */
+export async function huntMutants(mutants: readonly Mutant[], random: Random, run: Run): Promise<Verdict> {
+  const found: Record<string, string> = {};
+  const goals: Record<string, Goal> = {};
+  for (const [i, mutant] of mutants.entries()) {
+    if (run.stopping.aborted) break;
+    const by = await hunt(mutant, random.fork(mutant.name), run);
+    found[mutant.name] = by ?? 'nothing';
+    run.say(
+      `${by === undefined ? '✗' : '✓'} ${i + 1}/${mutants.length} ${mutant.name} (without: ${mutant.without}): ` +
+        (by === undefined ? 'nothing' : `found by ${by}`),
+    );
+    goals[`mutant ${mutant.name}`] = { goal: 'found', value: by ?? 'nothing', ok: by !== undefined };
+  }
+  return { figures: { mutants: found }, goals };
+}
+
+/** @returns what showed the missing rule; undefined when nothing did */
+async function hunt(mutant: Mutant, random: Random, { stopping }: Run): Promise<string | undefined> {
+  const cluster = await Cluster.start(mutant.patches);
+  try {
+    const over = () => stopping.aborted;
+    const played = await play(cluster, { requests: REQUESTS, natsAwayMs: NATS_AWAY_MS, random, over, quiet: true });
+    const [first] = played.checked.findings;
+    if (first) return `${first.kind} (${played.checked.findings.length} findings): ${first.what}`;
+    return played.accounts.setAside > 0 ? `${played.accounts.setAside} records set aside` : undefined;
+  } finally {
+    await cluster.stop();
+  }
+}

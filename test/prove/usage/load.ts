@@ -1,0 +1,53 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { progressOf } from '../../load/replay/progress.ts';
+import type { Random } from '../runner/random.ts';
+import { send, type Seen } from './client.ts';
+import type { Cluster } from './cluster.ts';
+import type { Faults } from './faults.ts';
+import { orderOf } from './mix.ts';
+
+const AT_ONCE = 24;
+/** A gateway that is just starting refuses connections: nothing was sent to it. */
+const REFUSED = 'ECONNREFUSED';
+
+export interface LoadOptions {
+  readonly requests: number;
+  readonly keys: readonly { readonly id: string; readonly secret: string }[];
+  readonly random: Random;
+  readonly over: () => boolean;
+  readonly quiet: boolean;
+}
+
+/** Sends requests of all kinds to all gateways, and has the faults happen that are due before each. */
+export async function sendAll(cluster: Cluster, faults: Faults, options: LoadOptions): Promise<Seen[]> {
+  const { requests, keys, random, over } = options;
+  const run = Math.floor(random.between(0, 2 ** 32));
+  const progress = options.quiet ? undefined : progressOf('requests', requests);
+  const seen: Seen[] = [];
+  let begun = 0;
+  const slot = async (chance: Random): Promise<void> => {
+    while (begun < requests && !over()) {
+      const index = begun++;
+      const order = orderOf(index, run, cluster.stack.models, keys.length, random.fork(`request ${index}`));
+      await faults.due(index);
+      let gateway = Math.floor(chance.between(0, cluster.gateways.length));
+      let one: Seen;
+      do {
+        one = await send(cluster.gateways[gateway]!.http, order, keys[order.key]!, gateway);
+        gateway = (gateway + 1) % cluster.gateways.length;
+        if (one.failure === REFUSED) await sleep(50);
+      } while (one.failure === REFUSED);
+      seen.push(one);
+      progress?.set(seen.length, summary(seen, faults));
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(AT_ONCE, requests) }, (_, i) => slot(random.fork(`slot ${i}`))));
+  await faults.over();
+  progress?.end();
+  return seen;
+}
+
+function summary(seen: readonly Seen[], { counts }: Faults): string {
+  const broken = Object.entries(counts).map(([victim, count]) => `${count} × ${victim}`);
+  return `${seen.filter(({ whole }) => whole).length} whole; ${broken.join(', ')}`;
+}
