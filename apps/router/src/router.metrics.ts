@@ -44,6 +44,17 @@ export const workersByState = new Gauge({
   labelNames: ['state'],
 });
 
+export const witnessed = new Counter({
+  name: 'sluice_router_witnessed_total',
+  help: 'Requests whose gateway went away, by what became of their usage record; what is dropped only a journal may have',
+  labelNames: ['result'],
+});
+
+export const witnessedWaiting = new Gauge({
+  name: 'sluice_router_witnessed_waiting',
+  help: 'Usage records that this router has to publish yet; they are in memory only',
+});
+
 export const waiting = new Gauge({
   name: 'sluice_router_waiting',
   help: 'Requests waiting for a worker of their model to appear',

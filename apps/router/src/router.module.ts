@@ -1,14 +1,34 @@
-import { Module, type BeforeApplicationShutdown, type DynamicModule, type OnModuleInit } from '@nestjs/common';
+import { Inject, Injectable, Module } from '@nestjs/common';
+import type { BeforeApplicationShutdown, DynamicModule, OnApplicationShutdown, OnModuleInit } from '@nestjs/common';
 import { HttpAdapterHost } from '@nestjs/core';
+import { connect, type Messaging } from '@sluice/messaging';
 import { systemClock } from '@sluice/primitives/clock';
+import { systemId } from '@sluice/primitives/id';
 import { ServiceTokens } from '@sluice/service-kit';
 import type { FastifyInstance } from 'fastify';
 import { Admission } from './proxy/admission.js';
 import { InferenceRoute } from './proxy/inference.route.js';
 import type { RouterConfig } from './router.config.js';
 import { HeartbeatsConsumer } from './workers/heartbeats.consumer.js';
+import { Witness } from './witness/witness.service.js';
 import { ServedModelsController, WorkersController } from './workers/workers.controller.js';
 import { WorkersService } from './workers/workers.service.js';
+
+const MESSAGING = Symbol('messaging');
+
+/** Says what there is to say, then closes what it is said on. */
+@Injectable()
+class Lifecycle implements OnApplicationShutdown {
+  constructor(
+    @Inject(MESSAGING) private readonly messaging: Messaging,
+    private readonly witness: Witness,
+  ) {}
+
+  async onApplicationShutdown(): Promise<void> {
+    await this.witness.close();
+    await this.messaging.close();
+  }
+}
 
 /** The only place where the router's parts meet. */
 @Module({})
@@ -23,6 +43,7 @@ export class RouterModule implements OnModuleInit, BeforeApplicationShutdown {
       module: RouterModule,
       controllers: [WorkersController, ServedModelsController],
       providers: [
+        { provide: MESSAGING, useFactory: () => connect({ url: config.NATS_URL, name: 'router' }) },
         {
           provide: WorkersService,
           useFactory: () =>
@@ -41,16 +62,27 @@ export class RouterModule implements OnModuleInit, BeforeApplicationShutdown {
         },
         {
           provide: HeartbeatsConsumer,
-          inject: [WorkersService],
-          useFactory: (workers: WorkersService) => new HeartbeatsConsumer(config.NATS_URL, workers),
+          inject: [MESSAGING, WorkersService],
+          useFactory: (messaging: Messaging, workers: WorkersService) => new HeartbeatsConsumer(messaging, workers),
+        },
+        {
+          provide: Witness,
+          inject: [MESSAGING],
+          useFactory: (messaging: Messaging) =>
+            new Witness(
+              `router-${systemId()}`,
+              async (subject, payload, id) => void (await messaging.publish(subject, payload, { id })),
+              systemClock,
+            ),
         },
         {
           provide: InferenceRoute,
-          inject: [ServiceTokens, WorkersService],
-          useFactory: (tokens: ServiceTokens, workers: WorkersService) =>
+          inject: [ServiceTokens, WorkersService, Witness],
+          useFactory: (tokens: ServiceTokens, workers: WorkersService, witness: Witness) =>
             new InferenceRoute(
               tokens,
               workers,
+              witness,
               new Admission(config.MAX_IN_FLIGHT, config.MAX_BODY_BYTES_IN_FLIGHT),
               systemClock,
               {
@@ -61,6 +93,7 @@ export class RouterModule implements OnModuleInit, BeforeApplicationShutdown {
               },
             ),
         },
+        Lifecycle,
       ],
     };
   }

@@ -9,18 +9,22 @@ const count = z.string().regex(/^\d{1,19}$/);
  */
 export const audioSecondPrice = z.string().regex(/^(0|\d{1,15}000)$/);
 
-/** How sure the counts are; a higher rank replaces a lower one for the same request. */
-export const USAGE_RANK = { inputOnly: 1, tokenizer: 2, workerRunning: 3, workerFinal: 4 } as const;
+/**
+ * How sure the counts are; a higher rank replaces a lower one for the same request, and of two running counts the one
+ * that has counted more. `witnessed`: the router only saw that the request was there; all that a gateway says is better.
+ */
+export const USAGE_RANK = { witnessed: 0, inputOnly: 1, tokenizer: 2, workerRunning: 3, workerFinal: 4 } as const;
 
 /**
- * One record per request, keyed by `requestId`, from the gateway's journal. It carries the unit prices it was admitted
+ * One record per request, keyed by `requestId`, from the gateway's journal; a router adds what it saw of those whose
+ * gateway vanished. It carries the unit prices it was admitted
  * at, so that everybody who multiplies gets the same amount; billing checks them against the immutable version.
  */
 export const usageRecordSchema = z.object({
   requestId: z.string().min(1).max(128),
   /** The attempt whose bytes were delivered, from 1. */
   attempt: z.number().int().positive(),
-  /** Position among the ended records of this gateway boot, from 0, contiguous. */
+  /** Position among the ended records of this boot of a gateway or router, from 0, contiguous. */
   seq: z.number().int().nonnegative(),
   organizationId: z.string(),
   project: z.string(),
@@ -30,7 +34,7 @@ export const usageRecordSchema = z.object({
   endpoint: z.string(),
   stream: z.boolean(),
   outcome: z.enum(['ok', 'error', 'aborted']),
-  rank: z.number().int().min(1).max(4),
+  rank: z.number().int().min(0).max(4),
   estimated: z.boolean(),
   inputTokens: count,
   cachedInputTokens: count,
@@ -48,7 +52,24 @@ export const usageRecordSchema = z.object({
 });
 export type UsageRecord = z.infer<typeof usageRecordSchema>;
 
-/** A message on `usage.v1.<partition>`: records `from`…`to` (both included) of one gateway boot, in order of `seq`. */
+/** What is known of a request when it is sent on, and stays as it is: the record without its end. */
+export const openedRequestSchema = usageRecordSchema.omit({
+  attempt: true,
+  seq: true,
+  outcome: true,
+  rank: true,
+  estimated: true,
+  inputTokens: true,
+  cachedInputTokens: true,
+  outputTokens: true,
+  audioMs: true,
+  worker: true,
+  endedAt: true,
+  ttftMs: true,
+});
+export type OpenedRequest = z.infer<typeof openedRequestSchema>;
+
+/** A message on `usage.v1.<partition>`: records `from`…`to` (both included) of one boot, in order of `seq`. */
 export const usageBatchSchema = z.object({
   boot: z.string().regex(/^[\x21-\x7e]{1,128}$/),
   from: z.number().int().nonnegative(),

@@ -43,6 +43,8 @@ export const ROUTER_HEADERS = {
   workload: 'x-sluice-workload',
   /** Milliseconds the whole request may still take. */
   deadlineMs: 'x-sluice-deadline-ms',
+  /** The gateway's OPEN of the request as JSON, for a usage record should the gateway vanish. Absent: it costs nothing. */
+  opened: 'x-sluice-opened',
   /** On the answer: which worker, and which attempt (from 1) it was. */
   worker: 'x-sluice-worker',
   attempt: 'x-sluice-attempt',

@@ -61,7 +61,7 @@ describe('usageHash', () => {
 });
 
 describe('judgeClaim', () => {
-  const claim = (rank: number, hash = 'a') => ({ rank, hash });
+  const claim = (rank: number, hash = 'a', counted = 10n) => ({ rank, hash, counted });
 
   it('takes the first and the more certain, ignores repeats and the less certain, and settles no contradiction', () => {
     expect(judgeClaim(undefined, claim(1))).toBe('first');
@@ -69,6 +69,14 @@ describe('judgeClaim', () => {
     expect(judgeClaim(claim(4), claim(3, 'b'))).toBe('worse');
     expect(judgeClaim(claim(4), claim(4))).toBe('same');
     expect(judgeClaim(claim(4), claim(4, 'b'))).toBe('conflict');
+    expect(judgeClaim(claim(4), claim(4, 'b', 11n))).toBe('conflict');
+  });
+
+  it.each([3, 2, 1, 0])('of two that saw a cut request, %i, believes the one that saw more, whichever comes first', (rank) => {
+    expect(judgeClaim(claim(rank), claim(rank, 'b', 11n))).toBe('better');
+    expect(judgeClaim(claim(rank), claim(rank, 'b', 9n))).toBe('worse');
+    // Nothing to book: what came first stays.
+    expect(judgeClaim(claim(rank), claim(rank, 'b'))).toBe('worse');
   });
 });
 

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Quantities, UnitPrices } from '@sluice/primitives/money';
-import type { UsageBatch, UsageRecord } from './gateway.js';
+import { USAGE_RANK, type UsageBatch, type UsageRecord } from './gateway.js';
 
 /**
  * The claim: each of metering and billing keeps one permanent claim per `requestId`, with the rank and the content hash
@@ -9,14 +9,17 @@ import type { UsageBatch, UsageRecord } from './gateway.js';
 export interface Claim {
   readonly rank: number;
   readonly hash: string;
+  /** All that it counts, together. */
+  readonly counted: bigint;
 }
 
 /**
  * - `first`: nothing known of this request; book it.
- * - `better`: a more certain record; replace, and book the difference.
+ * - `better`: a more certain record, or one of a witness that had seen more before the request was cut; replace, and
+ *   book the difference.
  * - `same`: seen before, whatever batch it came in; nothing.
- * - `worse`: a less certain record came late; nothing.
- * - `conflict`: as certain, other content; nobody can say which is right: quarantine.
+ * - `worse`: a less certain record came late, or one that had seen no more; nothing.
+ * - `conflict`: two final counts that differ; nobody can say which is right: quarantine.
  */
 export type ClaimVerdict = 'first' | 'better' | 'same' | 'worse' | 'conflict';
 
@@ -24,7 +27,18 @@ export function judgeClaim(known: Claim | undefined, incoming: Claim): ClaimVerd
   if (known === undefined) return 'first';
   if (incoming.rank > known.rank) return 'better';
   if (incoming.rank < known.rank) return 'worse';
-  return incoming.hash === known.hash ? 'same' : 'conflict';
+  if (incoming.hash === known.hash) return 'same';
+  if (incoming.rank === USAGE_RANK.workerFinal) return 'conflict';
+  // Gateway, journal and router each say how far they had seen it when it was cut: who saw more saw later.
+  return incoming.counted > known.counted ? 'better' : 'worse';
+}
+
+/** How much was seen of a request: only to be compared with what others saw of the same. */
+export const countedOf = ({ input, output, audioMs = 0n }: Quantities): bigint => input + output + audioMs;
+
+/** The claim that a record makes. */
+export function claimOf(record: UsageRecord): Claim {
+  return { rank: record.rank, hash: usageHash(record), counted: countedOf(quantitiesOf(record)) };
 }
 
 /**

@@ -1,13 +1,5 @@
 import type { UsageRecord } from '@sluice/contracts/gateway';
-import {
-  judgeClaim,
-  oddityOf,
-  quantitiesOf,
-  unitPricesOf,
-  usageHash,
-  type Claim,
-  type Oddity,
-} from '@sluice/contracts/usage-claim';
+import { claimOf, judgeClaim, oddityOf, quantitiesOf, unitPricesOf, type Claim, type Oddity } from '@sluice/contracts/usage-claim';
 import { costOf, type PicoUsd, type Quantities } from '@sluice/primitives/money';
 import { samePrices, type PriceVersion } from '../prices/price.decider.js';
 
@@ -46,11 +38,12 @@ export function decideCharge(
   price: PriceVersion | undefined,
   available: PicoUsd,
 ): ChargeDecision {
-  const hash = usageHash(record);
+  const claim = claimOf(record);
+  const { hash } = claim;
   const aside = (reason: QuarantineReason): ChargeDecision => ({ kind: 'quarantine', reason, hash });
   const oddity = oddityOf(record);
   if (oddity) return aside(oddity);
-  const verdict = judgeClaim(known, { rank: record.rank, hash });
+  const verdict = judgeClaim(known, claim);
   if (verdict === 'same' || verdict === 'worse') return { kind: 'duplicate' };
   if (verdict === 'conflict') return aside('conflict');
   // A better count of the same request, not another request under its id: money never wanders between organizations.
@@ -64,8 +57,7 @@ export function decideCharge(
   const charged = chargeFor(cost, known, available);
   const charge: Charge = {
     requestId: record.requestId,
-    rank: record.rank,
-    hash,
+    ...claim,
     organizationId: record.organizationId,
     keyId: record.keyId,
     model: record.model,

@@ -1,7 +1,7 @@
 import { EntityManager } from '@mikro-orm/postgresql';
 import { Injectable } from '@nestjs/common';
 import type { UsageBatch } from '@sluice/contracts/gateway';
-import { oddityOf, settledOf, sourcesOf } from '@sluice/contracts/usage-claim';
+import { countedOf, oddityOf, settledOf, sourcesOf } from '@sluice/contracts/usage-claim';
 import { replaced, setAside, settle, settledBelow, unnest, type UnnestColumns } from '@sluice/event-store';
 import { rfc3339, systemClock } from '@sluice/primitives/clock';
 import { systemId } from '@sluice/primitives/id';
@@ -77,7 +77,7 @@ function transactionOf({ before, charge }: Booking, id: string, createdAt: numbe
   const absorbed = charge.absorbed - (before?.absorbed ?? 0n);
   return {
     id,
-    idempotencyKey: `usage:${charge.requestId}:${charge.rank}`,
+    idempotencyKey: `usage:${charge.requestId}:${charge.rank}${before?.rank === charge.rank ? `:${charge.counted}` : ''}`,
     payloadHash: charge.hash,
     kind: before ? 'usage_correction' : 'usage',
     organizationId: charge.organizationId,
@@ -96,20 +96,22 @@ async function lockCharges(em: EntityManager, requestIds: readonly string[]): Pr
   `.execute(tablesOf(em));
   return new Map(
     rows.map((row) => {
+      const taken = {
+        input: BigInt(row['input_tokens']!),
+        cachedInput: BigInt(row['cached_input_tokens']!),
+        output: BigInt(row['output_tokens']!),
+        audioMs: BigInt(row['audio_ms']!),
+      };
       const charge: Charge = {
         requestId: row['request_id']!,
         rank: row.rank,
         hash: row['hash']!,
+        counted: countedOf(taken),
         organizationId: row['organization_id']!,
         keyId: row['key_id']!,
         model: row['model']!,
         priceVersion: row['price_version']!,
-        taken: {
-          input: BigInt(row['input_tokens']!),
-          cachedInput: BigInt(row['cached_input_tokens']!),
-          output: BigInt(row['output_tokens']!),
-          audioMs: BigInt(row['audio_ms']!),
-        },
+        taken,
         endedAt: Number(row['ended_ms']),
         cost: BigInt(row['cost_pico']!),
         charged: BigInt(row['charged_pico']!),

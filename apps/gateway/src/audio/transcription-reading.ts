@@ -1,6 +1,7 @@
+import { isCount, readUsage } from '@sluice/contracts/worker-usage';
 import type { Reading } from '../inference/reading.js';
 import { dataOf, type WorkerEvent } from '../inference/sse.js';
-import { isCount, readUsage, type ReportedUsage } from '../inference/usage.js';
+import type { ReportedUsage } from '../inference/usage.js';
 import type { AudioLength, AudioMeter } from './audio-length.js';
 
 /** A worker that says more is broken. */

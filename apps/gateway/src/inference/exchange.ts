@@ -1,5 +1,4 @@
-import { USAGE_RANK, type UsageRecord } from '@sluice/contracts/gateway';
-import type { OpenedRequest } from '../journal/entry.js';
+import { USAGE_RANK, type OpenedRequest, type UsageRecord } from '@sluice/contracts/gateway';
 import type { ReportedUsage } from './usage.js';
 
 export type Outcome = UsageRecord['outcome'];
@@ -16,12 +15,16 @@ export class Exchange {
   private usage: ReportedUsage | undefined;
   private usageRank: number = USAGE_RANK.inputOnly;
   private guesses = false;
+  /** What was opened as JSON: the journal's, and the router's should this gateway vanish. */
+  readonly openedJson: string;
 
   constructor(
     readonly opened: OpenedRequest,
     /** Monotonic milliseconds. */
     private readonly startedAt: number,
-  ) {}
+  ) {
+    this.openedJson = JSON.stringify(opened);
+  }
 
   get counts(): ReportedUsage | undefined {
     return this.usage;

@@ -1,9 +1,9 @@
 import { Rejected } from '@sluice/contracts/errors';
+import type { OpenedRequest } from '@sluice/contracts/gateway';
 import { rfc3339, systemClock } from '@sluice/primitives/clock';
 import { loggerFor } from '@sluice/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Counter, Histogram } from 'prom-client';
-import type { OpenedRequest } from '../journal/entry.js';
 import type { Journal } from '../journal/journal.service.js';
 import type { Uploads } from '../audio/uploads.service.js';
 import { dialectOf } from '../dialects/dialect-of.js';
@@ -112,7 +112,7 @@ export class InferenceRoute {
     const exchange = new Exchange(opened(request.id, endpoint, asked, admitted), startedAt);
     let result: string | undefined;
     try {
-      this.journal.open(exchange.opened);
+      this.journal.open(request.id, exchange.openedJson);
       result = await this.relay.run({
         exchange,
         admitted,

@@ -1,6 +1,7 @@
+import { readUsage } from '@sluice/contracts/worker-usage';
 import { Said } from '../tokens/said.js';
 import { dataOf, readWorkerEvent, type UsageWish, type WorkerEvent } from './sse.js';
-import { readUsage, type ReportedUsage } from './usage.js';
+import type { ReportedUsage } from './usage.js';
 
 /** How the answer of a worker is read. One per request, as a stream is counted. */
 export interface Reading {

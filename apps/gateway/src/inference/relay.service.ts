@@ -126,6 +126,7 @@ export class Relay {
       body,
       deadline,
       signal,
+      opened: exchange.openedJson,
       onDispatch: (credential) => {
         // In flight from now on: what was let go before was not.
         running.credential = credential;

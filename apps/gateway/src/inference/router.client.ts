@@ -30,6 +30,8 @@ export interface Errand {
   /** Monotonic milliseconds. */
   readonly deadline: number;
   readonly signal: AbortSignal;
+  /** What the journal has of it, as JSON; none where nothing is metered. */
+  readonly opened?: string;
   /** Called in the turn of the dispatch, with the credential it rests on. */
   readonly onDispatch?: (credential: KnownKey) => void;
 }
@@ -58,7 +60,7 @@ export class RouterClient {
 
   /** @throws Rejected when the credential does not hold any more; what the connection throws */
   async send(errand: Errand): Promise<Answer> {
-    const { requestId, admitted, model, workload, path, headers, body, deadline, signal, onDispatch } = errand;
+    const { requestId, admitted, model, workload, path, headers, body, deadline, signal, opened, onDispatch } = errand;
     for (const until = systemClock.monotonic() + ROUTER_BACK_MS; ;) {
       const authorization = await this.tokens.headerFor('router');
       let credential = this.admission.holds(admitted);
@@ -82,6 +84,7 @@ export class RouterClient {
               [ROUTER_HEADERS.model]: encodeURIComponent(model),
               [ROUTER_HEADERS.workload]: workload,
               [ROUTER_HEADERS.deadlineMs]: String(Math.max(1, Math.round(deadline - systemClock.monotonic()))),
+              ...(opened === undefined ? undefined : { [ROUTER_HEADERS.opened]: inHeader(opened) }),
             },
             // One that could not be connected has taken nothing of it.
             body: Buffer.isBuffer(body) ? body : body.bytes(),
@@ -96,6 +99,12 @@ export class RouterClient {
     }
   }
 }
+
+const BEYOND_LATIN1 = /[^\0-\u00FF]/g;
+
+/** JSON as a header may hold it: the same JSON, whatever stands in names of models. */
+const inHeader = (json: string): string =>
+  json.replace(BEYOND_LATIN1, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
 
 /** What the way to a worker met, as a refusal: of the router, of the connection, of what cannot be read. */
 export function asRejected(error: Error): Rejected {

@@ -1,4 +1,5 @@
-import { readUsage, type ReportedUsage } from './usage.js';
+import { readUsage } from '@sluice/contracts/worker-usage';
+import type { ReportedUsage } from './usage.js';
 
 /** A worker that sends a longer event is broken; nothing is buffered without bound. */
 export const MAX_EVENT_BYTES = 4 * 1024 * 1024;

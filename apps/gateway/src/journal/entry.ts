@@ -1,4 +1,5 @@
-import { USAGE_RANK, type UsageRecord } from '@sluice/contracts/gateway';
+import type { OpenedRequest, UsageRecord } from '@sluice/contracts/gateway';
+import type { Counts } from '@sluice/contracts/lost-request';
 
 /**
  * The journal's lines: a letter, a space, its fields, a newline. END carries the finished record as it will be
@@ -8,32 +9,8 @@ import { USAGE_RANK, type UsageRecord } from '@sluice/contracts/gateway';
  *     C <requestId> <input> <cachedInput> <output>[ ~][ a<ms>]   (~: an estimate; a: milliseconds of audio)
  *     E <seq> <requestId> <json of the usage record>
  */
-export type OpenedRequest = Omit<
-  UsageRecord,
-  | 'seq'
-  | 'outcome'
-  | 'rank'
-  | 'estimated'
-  | 'inputTokens'
-  | 'cachedInputTokens'
-  | 'outputTokens'
-  | 'audioMs'
-  | 'endedAt'
-  | 'ttftMs'
-  | 'worker'
-  | 'attempt'
->;
-
-export interface Counts {
-  readonly input: number;
-  readonly cachedInput: number;
-  readonly output: number;
-  /** They are not the worker's. */
-  readonly estimated?: boolean;
-  readonly audio?: { readonly ms: number };
-}
-
-export const openLine = (request: OpenedRequest): string => `O ${JSON.stringify(request)}\n`;
+/** @param request as JSON */
+export const openLine = (request: string): string => `O ${request}\n`;
 export const countLine = (requestId: string, counts: Counts): string =>
   `C ${requestId} ${counts.input} ${counts.cachedInput} ${counts.output}${counts.estimated ? ' ~' : ''}${counts.audio ? ` a${counts.audio.ms}` : ''}\n`;
 export const endLine = (record: UsageRecord): string =>
@@ -86,33 +63,4 @@ export function parseEnd(line: string): { seq: number; requestId: string; json: 
   if (afterSeq === -1 || afterId === -1 || !Number.isSafeInteger(seq) || !line.endsWith('}'))
     throw new Error('not an END line');
   return { seq, requestId: line.slice(afterSeq + 1, afterId), json: line.slice(afterId + 1) };
-}
-
-/** The record of a request whose gateway died: what the last count says, and never more. */
-export function recordOfLost(
-  request: OpenedRequest,
-  counts: Counts | undefined,
-  seq: number,
-  endedAt: string,
-): UsageRecord {
-  return {
-    ...request,
-    seq,
-    attempt: 1,
-    outcome: 'aborted',
-    rank: rankOf(counts),
-    estimated: counts?.estimated ?? false,
-    inputTokens: String(counts?.input ?? 0),
-    cachedInputTokens: String(counts?.cachedInput ?? 0),
-    outputTokens: String(counts?.output ?? 0),
-    ...(counts?.audio ? { audioMs: String(counts.audio.ms) } : {}),
-    worker: null,
-    endedAt,
-    ttftMs: null,
-  };
-}
-
-function rankOf(counts: Counts | undefined): number {
-  if (!counts) return USAGE_RANK.inputOnly;
-  return counts.estimated ? USAGE_RANK.tokenizer : USAGE_RANK.workerRunning;
 }

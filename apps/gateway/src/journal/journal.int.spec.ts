@@ -48,7 +48,7 @@ describe('the usage journal', () => {
     const ids = Array.from({ length: 200 }, (_, i) => `r${i}`);
     await Promise.all(
       ids.map(async (id) => {
-        journal.open(opened(id));
+        journal.open(id, JSON.stringify(opened(id)));
         journal.count(id, { input: 10, cachedInput: 0, output: 1 });
         await journal.end(ended(id));
       }),
@@ -80,13 +80,13 @@ describe('the usage journal', () => {
   it('gives a request that a dead gateway left open its END from the last count, under the old boot id', async () => {
     const { folder, journal } = await start('dead');
     await journal.end(ended('whole'));
-    journal.open(opened('cut'));
+    journal.open('cut', JSON.stringify(opened('cut')));
     journal.count('cut', { input: 10, cachedInput: 4, output: 7 });
-    journal.open(opened('guessed'));
+    journal.open('guessed', JSON.stringify(opened('guessed')));
     journal.count('guessed', { input: 9, cachedInput: 0, output: 2, estimated: true });
-    journal.open(opened('heard'));
+    journal.open('heard', JSON.stringify(opened('heard')));
     journal.count('heard', { input: 0, cachedInput: 0, output: 0, estimated: true, audio: { ms: 2500 } });
-    journal.open(opened('never-answered'));
+    journal.open('never-answered', JSON.stringify(opened('never-answered')));
     await journal.close();
     // What a crash in mid-write leaves.
     const name = (await readdir(folder)).find((file) => file.endsWith('.journal'))!;
@@ -139,7 +139,7 @@ describe('the usage journal', () => {
 
   it('forgets only closed segments whose every END is settled and in which nothing is open', async () => {
     const { journal } = await start('b1', 2_048);
-    journal.open(opened('long'));
+    journal.open('long', JSON.stringify(opened('long')));
     for (let i = 0; i < 20; i++) await journal.end(ended(`r${i}`));
     expect(journal.takeForgettable(1_000)).toEqual([]); // "long" is open in the first
     await journal.end(ended('long'));
@@ -156,13 +156,13 @@ describe('the usage journal', () => {
     // Takes what is written, and cannot be synced.
     Object.assign(journal, { file: openSync('/dev/null', 'a') });
     await expect(journal.end(ended('a'))).rejects.toThrow('sync');
-    expect(() => journal.open(opened('b'))).toThrow(expect.objectContaining({ code: 'unavailable' }));
+    expect(() => journal.open('b', JSON.stringify(opened('b')))).toThrow(expect.objectContaining({ code: 'unavailable' }));
   });
 
   it('admits nothing for whose END there may be no room, neither of what it may take nor of the disk, until there is', async () => {
     const { journal } = await start('b1', 1 << 20, 20_000);
-    for (const id of ['a', 'b', 'c', 'd']) journal.open(opened(id));
-    const full = () => journal.open(opened('e'));
+    for (const id of ['a', 'b', 'c', 'd']) journal.open(id, JSON.stringify(opened(id)));
+    const full = () => journal.open('e', JSON.stringify(opened('e')));
     expect(full).toThrow(expect.objectContaining({ code: 'unavailable' }));
     for (const id of ['a', 'b', 'c', 'd']) await journal.end(ended(id));
     full();
@@ -199,7 +199,7 @@ describe('the usage journal', () => {
 
   it('writes no prompt, answer or secret: only what the record holds', async () => {
     const { folder, journal } = await start('b1');
-    journal.open(opened('a'));
+    journal.open('a', JSON.stringify(opened('a')));
     await journal.end(ended('a'));
     await journal.close();
     const name = (await readdir(folder)).find((file) => file.endsWith('.journal'))!;

@@ -3,9 +3,10 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { UsageRecord } from '@sluice/contracts/gateway';
+import type { Counts } from '@sluice/contracts/lost-request';
 import { Rejected } from '@sluice/contracts/errors';
 import { loggerFor } from '@sluice/service-kit';
-import { countLine, endLine, openLine, type Counts, type OpenedRequest } from './entry.js';
+import { countLine, endLine, openLine } from './entry.js';
 import { segmentName } from './segments.service.js';
 
 /** What is kept free for the END of a request that was let in. */
@@ -90,17 +91,17 @@ export class Journal {
     return this.openedIn.size;
   }
 
-  /** The OPEN is in the file when this returns. @throws Rejected as `check` does */
-  open(request: OpenedRequest): void {
+  /** The OPEN is in the file when this returns. @param opened the request as JSON @throws Rejected as `check` does */
+  open(requestId: string, opened: string): void {
     this.check();
     try {
-      this.append(openLine(request));
+      this.append(openLine(opened));
     } catch {
       this.check();
     }
     const segment = this.segments.at(-1)!;
     segment.open++;
-    this.openedIn.set(request.requestId, segment);
+    this.openedIn.set(requestId, segment);
   }
 
   /** A running count. A disk that fails is said by the END. */

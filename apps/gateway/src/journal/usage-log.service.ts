@@ -3,10 +3,11 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Injectable } from '@nestjs/common';
 import type { OnApplicationShutdown, OnModuleInit } from '@nestjs/common';
-import { settledResponseSchema } from '@sluice/contracts/gateway';
+import { settledResponseSchema, USAGE_RANK } from '@sluice/contracts/gateway';
+import { recordOfLost } from '@sluice/contracts/lost-request';
 import { rfc3339, systemClock } from '@sluice/primitives/clock';
 import { gauge, HealthRegistry, loggerFor, type ServiceClient } from '@sluice/service-kit';
-import { emptyState, endLine, readLine, recordOfLost } from './entry.js';
+import { emptyState, endLine, readLine } from './entry.js';
 import { Journal } from './journal.service.js';
 import {
   adoptDeadFolders,
@@ -157,7 +158,16 @@ export async function closeDeadJournal(folder: string): Promise<{ lost: number; 
     const number = (numbers.at(-1) ?? -1) + 1;
     const endedAt = rfc3339(systemClock.now());
     const text = Array.from(state.open.values(), ({ request, counts }) =>
-      endLine(recordOfLost(request, counts, state.nextSeq++, endedAt)),
+      endLine(
+        recordOfLost(request, {
+          counts,
+          seq: state.nextSeq++,
+          endedAt,
+          worker: null,
+          attempt: 1,
+          uncounted: USAGE_RANK.inputOnly,
+        }),
+      ),
     ).join('');
     await appendFile(join(folder, segmentName(number)), text, { mode: 0o600 });
     numbers.push(number);

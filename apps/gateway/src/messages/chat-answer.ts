@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { readUsage } from '../inference/usage.js';
+import { readUsage } from '@sluice/contracts/worker-usage';
 import { messageId, messageJson, toolUse, toolUseId, type Block } from './message.js';
 import { stopOf } from './stop.js';
 

@@ -1,7 +1,8 @@
+import { isCount } from '@sluice/contracts/worker-usage';
 import { Pieces } from '../inference/pieces.js';
 import type { Reading } from '../inference/reading.js';
 import { dataOf, NOTHING, type WorkerEvent } from '../inference/sse.js';
-import { isCount, type ReportedUsage } from '../inference/usage.js';
+import type { ReportedUsage } from '../inference/usage.js';
 
 /**
  * Reads the messages of a worker that speaks them: their bytes pass through as they are. The input is told as the stream

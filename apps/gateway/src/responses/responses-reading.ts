@@ -1,7 +1,8 @@
+import { isCount, readResponsesUsage } from '@sluice/contracts/worker-usage';
 import { Pieces } from '../inference/pieces.js';
 import type { Reading } from '../inference/reading.js';
 import { dataOf, NOTHING, type WorkerEvent } from '../inference/sse.js';
-import { isCount, type ReportedUsage } from '../inference/usage.js';
+import type { ReportedUsage } from '../inference/usage.js';
 import { Said } from '../tokens/said.js';
 
 /** The events with which a stream ends well: they carry the usage, and are held back until the END is on the disk. */
@@ -61,12 +62,5 @@ interface WorkersEvent {
   readonly error: unknown;
 }
 
-/** Undefined unless every count is sane. What was thought is among the output, and charged as such. */
-function usageOf(answer: unknown): ReportedUsage | undefined {
-  const usage = (answer as { usage?: Record<string, unknown> | null } | null | undefined)?.usage;
-  if (typeof usage !== 'object' || usage === null) return undefined;
-  const { input_tokens: input, output_tokens: output, input_tokens_details: details } = usage;
-  const cachedInput = (details as { cached_tokens?: unknown } | null | undefined)?.cached_tokens ?? 0;
-  if (!isCount(input) || !isCount(output) || !isCount(cachedInput) || cachedInput > input) return undefined;
-  return { input, cachedInput, output };
-}
+const usageOf = (answer: unknown): ReportedUsage | undefined =>
+  readResponsesUsage((answer as { usage?: unknown } | null | undefined)?.usage);

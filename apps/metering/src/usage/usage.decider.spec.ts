@@ -13,8 +13,8 @@ class Tables {
 
   take(batch: readonly UsageRecord[]): this {
     const decision = decideUsage(this.claims, batch);
-    for (const [id, { rank, hash, record }] of decision.claims) {
-      this.claims.set(id, { rank, hash, contribution: contributionOf(record) });
+    for (const [id, { record, ...claim }] of decision.claims) {
+      this.claims.set(id, { ...claim, contribution: contributionOf(record) });
     }
     this.contributions.push(...decision.contributions);
     this.quarantined += decision.quarantined.length;
@@ -61,6 +61,19 @@ describe('decideUsage', () => {
     const decision = decideUsage(tables.claims, [record({ outputTokens: '31' }), record({ requestId: 'req-2' })]);
     expect(decision.quarantined).toEqual([expect.objectContaining({ reason: 'conflict' })]);
     expect([...decision.claims.keys()]).toEqual(['req-2']);
+  });
+
+  it('counts a cut request once, as far as gateway, journal or router saw it, in whichever order they say so', () => {
+    const cut = (outputTokens: string, worker: string | null) =>
+      record({ rank: 3, outcome: 'aborted', outputTokens, worker, ttftMs: null });
+    const tellings = [cut('7', null), cut('9', 'w1'), record({ rank: 0, outcome: 'aborted', inputTokens: '0' })];
+    tellings[2] = { ...tellings[2]!, cachedInputTokens: '0', outputTokens: '0' };
+    for (const order of [tellings, tellings.toReversed(), [tellings[1]!, tellings[0]!, tellings[2]!]]) {
+      const tables = new Tables();
+      for (const one of order) tables.take([one]);
+      expect(tables.rollup()).toEqual([expect.objectContaining({ requests: 1n, outputTokens: 9n })]);
+      expect(tables.quarantined).toBe(0);
+    }
   });
 
   it('loses nothing else of a batch with an odd record in it', () => {

@@ -1,5 +1,5 @@
 import type { UsageRecord } from '@sluice/contracts/gateway';
-import { judgeClaim, oddityOf, usageHash, type Claim, type Oddity } from '@sluice/contracts/usage-claim';
+import { claimOf, judgeClaim, oddityOf, type Claim, type Oddity } from '@sluice/contracts/usage-claim';
 import { contributionOf, negated, type Contribution } from './rollup.js';
 
 /** What the tables know of a request: its claim, and what was booked for it. */
@@ -33,7 +33,7 @@ export function decideUsage(known: ReadonlyMap<string, Booked>, records: readonl
   const quarantined: Quarantined[] = [];
   let duplicates = 0;
   for (const record of records) {
-    const incoming = { rank: record.rank, hash: usageHash(record), record };
+    const incoming = { ...claimOf(record), record };
     const oddity = oddityOf(record);
     const verdict = oddity ?? judgeClaim(claims.get(record.requestId) ?? known.get(record.requestId), incoming);
     if (verdict === 'first' || verdict === 'better') claims.set(record.requestId, incoming);

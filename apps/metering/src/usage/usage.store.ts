@@ -1,7 +1,7 @@
 import { EntityManager } from '@mikro-orm/postgresql';
 import { Injectable } from '@nestjs/common';
 import type { UsageBatch, UsageRecord } from '@sluice/contracts/gateway';
-import { settledOf, sourcesOf, type Claim } from '@sluice/contracts/usage-claim';
+import { countedOf, settledOf, sourcesOf, type Claim } from '@sluice/contracts/usage-claim';
 import { replaced, setAside, settle, settledBelow, unnest, type UnnestColumns } from '@sluice/event-store';
 import { rfc3339 } from '@sluice/primitives/clock';
 import { sql } from 'kysely';
@@ -163,7 +163,9 @@ async function lockBooked(em: EntityManager, requestIds: readonly string[]): Pro
         audioMs: BigInt(row['audio_ms']!),
         cost: BigInt(row['cost_pico']!),
       };
-      return [row['request_id']!, { rank: row.rank, hash: row['hash']!, contribution }];
+      const { inputTokens: input, outputTokens: output, audioMs } = contribution;
+      const counted = countedOf({ input, cachedInput: 0n, output, audioMs });
+      return [row['request_id']!, { rank: row.rank, hash: row['hash']!, counted, contribution }];
     }),
   );
 }

@@ -8,6 +8,8 @@ export interface Errand {
   readonly model: string;
   /** Milliseconds the whole request may take from its arrival here. */
   readonly deadlineMs: number;
+  /** The gateway's OPEN of it, as JSON; undefined where nothing is metered. */
+  readonly opened: string | undefined;
 }
 
 /** An allow-list, so that no client key, cookie or note of ours can reach a worker by being forgotten in a deny-list. */
@@ -48,7 +50,7 @@ export function readErrand(
   const text = one(headers[ROUTER_HEADERS.deadlineMs]);
   if (text !== undefined && !/^[1-9]\d{0,9}$/.test(text)) throw wrong(ROUTER_HEADERS.deadlineMs);
   const deadlineMs = Math.min(text === undefined ? deadline.defaultMs : Number(text), deadline.maxMs);
-  return { requestId, model, deadlineMs };
+  return { requestId, model, deadlineMs, opened: one(headers[ROUTER_HEADERS.opened]) };
 }
 
 /** Model ids may hold what a header may not: they come percent-encoded. */

@@ -3,6 +3,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { createServer as createTcpServer, type AddressInfo, type Server as TcpServer, type Socket } from 'node:net';
 import type { Readable } from 'node:stream';
 import { afterEach, beforeAll, beforeEach } from '@jest/globals';
+import { usageBatchSchema, type UsageBatch } from '@sluice/contracts/gateway';
 import { systemClock } from '@sluice/primitives/clock';
 import { ServiceTokens } from '@sluice/service-kit';
 import { until } from '@sluice/testing';
@@ -12,6 +13,7 @@ import { Agent, request } from 'undici';
 import { waiting } from '../router.metrics.js';
 import { AllowList } from '../workers/allow-list.js';
 import { WorkersService, type WorkersOptions } from '../workers/workers.service.js';
+import { Witness } from '../witness/witness.service.js';
 import { Admission } from './admission.js';
 import { InferenceRoute, type InferenceOptions } from './inference.route.js';
 
@@ -105,6 +107,9 @@ export interface Router {
   readonly app: FastifyInstance;
   readonly workers: WorkersService;
   readonly route: InferenceRoute;
+  readonly witness: Witness;
+  /** Batches of usage records that it published. */
+  readonly told: UsageBatch[];
 }
 
 /** The router's hot path on a plain Fastify, without Nest: that it runs so is part of what is shown. */
@@ -126,9 +131,17 @@ export async function routerWith(
     () => 0.999,
   );
   service.onModuleInit();
+  const told: UsageBatch[] = [];
+  const witness = new Witness(
+    'router-1',
+    async (_subject, payload) => void told.push(usageBatchSchema.parse(JSON.parse(payload))),
+    systemClock,
+  );
+  witness.onModuleInit();
   const route = new InferenceRoute(
     new ServiceTokens('router', signing.router, signing.jwks),
     service,
+    witness,
     new Admission(options.maxRequests ?? 100, 64 * 1024 * 1024),
     systemClock,
     { defaultDeadlineMs: 60_000, maxDeadlineMs: 60_000, headersTimeoutMs: 60_000, idleTimeoutMs: 60_000, ...options },
@@ -140,9 +153,10 @@ export async function routerWith(
     await gateway.destroy();
     await service.onApplicationShutdown();
     await app.close();
+    await witness.close();
   });
   for (const [i, { url: at }] of workers.entries()) hear(service, `w${i + 1}`, at);
-  return { url, app, workers: service, route };
+  return { url, app, workers: service, route, witness, told };
 }
 
 export const hear = (service: WorkersService, id: string, url: string, models = ['m'], dialects?: string[]) =>

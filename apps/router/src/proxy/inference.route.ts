@@ -1,9 +1,12 @@
+import type { Socket } from 'node:net';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { ERRORS, Rejected } from '@sluice/contracts/errors';
 import { ROUTER_HEADERS } from '@sluice/contracts/router';
 import type { Clock } from '@sluice/primitives/clock';
 import { problemHeaders, toRejected, type Caller, type ServiceTokens } from '@sluice/service-kit';
 import { attempts, firstByteSeconds, refusals, retries } from '../router.metrics.js';
+import { Sighting } from '../witness/sighting.js';
+import type { Witness } from '../witness/witness.service.js';
 import type { Booked, Wanted, WorkersService } from '../workers/workers.service.js';
 import type { Admission } from './admission.js';
 import { answerHeaders, readErrand, workerHeaders, type Errand } from './headers.js';
@@ -24,6 +27,13 @@ const ENDPOINTS = [
 const COUNTING: ReadonlySet<string> = new Set(['/v1/messages/count_tokens', '/tokenize']);
 /** All others are asked in OpenAI's. */
 const IN_MESSAGES: ReadonlySet<string> = new Set(['/v1/messages', '/v1/messages/count_tokens']);
+/** Workers say there, while they answer or at the end, how much they have counted by then: the others only guess, or say parts. */
+const COUNTED: ReadonlySet<string> = new Set([
+  '/v1/chat/completions',
+  '/v1/completions',
+  '/v1/embeddings',
+  '/v1/responses',
+]);
 /** Its body is a file: it passes through, and is never held. */
 const STREAMED = '/v1/audio/transcriptions';
 /** What the sockets and streams of such a body hold on its way. */
@@ -51,6 +61,7 @@ export class InferenceRoute {
   constructor(
     private readonly tokens: ServiceTokens,
     private readonly workers: WorkersService,
+    private readonly witness: Witness,
     private readonly admission: Admission,
     private readonly clock: Clock,
     private readonly options: InferenceOptions,
@@ -65,6 +76,7 @@ export class InferenceRoute {
     scope.addHook('onRequest', (request, _reply, next) => this.authenticate(request, next));
     scope.addHook('onRequest', (request, reply, next) => this.letIn(request, reply, next));
     scope.setErrorHandler((error, _request, reply) => this.refuse(reply, toRejected(error)));
+    scope.server.on('connection', (socket: Socket) => socket.once('close', () => this.witness.closed(socket)));
     for (const path of ENDPOINTS) scope.post(path, (request, reply) => this.serve(path, request, reply));
     void scope.register((streamed, _options, ready) => {
       streamed.removeAllContentTypeParsers();
@@ -128,8 +140,12 @@ export class InferenceRoute {
     reply.hijack();
     const out = reply.raw;
     const ended = new AbortController();
+    const sighting = errand.opened === undefined ? undefined : new Sighting(errand.opened, COUNTED.has(path));
+    let gone = false;
     out.once('close', () => {
-      if (!out.writableFinished) ended.abort();
+      if (out.writableFinished) return;
+      gone = true;
+      ended.abort();
     });
     const deadlineAt = this.clock.monotonic() + errand.deadlineMs;
     const deadline = setTimeout(() => ended.abort(), errand.deadlineMs);
@@ -143,13 +159,23 @@ export class InferenceRoute {
       if (!worker) break;
       attempt++;
       if (failure) retries.inc({ reason: failure.kind });
-      const outcome = await this.attempt(path, request, reply, { errand, body, worker, attempt, deadlineAt, ended });
+      const outcome = await this.attempt(path, request, reply, {
+        errand,
+        body,
+        worker,
+        attempt,
+        deadlineAt,
+        ended,
+        sighting,
+      });
+      if (sighting && outcome.kind === 'delivered') this.witness.passed(request.raw.socket, sighting);
       if (!isFailure(outcome)) break;
       failure = outcome;
       if (body instanceof StreamedBody && body.begun) break;
       if (outcome.kind !== 'unreachable') tried.add(worker.id);
     }
     clearTimeout(deadline);
+    if (sighting && gone) this.witness.cut(sighting);
 
     if (out.destroyed || out.writableEnded) return;
     // Part of an answer is out and the deadline passed: the gateway must see that it is not whole.
@@ -171,9 +197,11 @@ export class InferenceRoute {
       attempt: number;
       deadlineAt: number;
       ended: AbortController;
+      sighting: Sighting | undefined;
     },
   ): Promise<Outcome> {
-    const { errand, worker, attempt } = run;
+    const { errand, worker, attempt, sighting } = run;
+    sighting?.dispatched(worker.id, attempt);
     const from = this.clock.monotonic();
     const left = Math.max(1, run.deadlineAt - from);
     const outcome = await callWorker({
@@ -185,6 +213,7 @@ export class InferenceRoute {
       idleTimeoutMs: Math.min(this.options.idleTimeoutMs, left),
       ended: run.ended.signal,
       out: reply.raw,
+      sighting,
       answerHeaders: (headers) => ({
         ...answerHeaders(headers, { requestId: errand.requestId, worker: worker.id, attempt }),
         ...(this.draining ? { connection: 'close' } : {}),

@@ -1,6 +1,7 @@
 import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
+import type { Sighting } from '../witness/sighting.js';
 import { retryAfterSeconds } from './headers.js';
 import { judge, type Outcome } from './outcome.js';
 
@@ -20,6 +21,8 @@ export interface WorkerCallOptions {
   readonly answerHeaders: (headers: IncomingHttpHeaders) => OutgoingHttpHeaders;
   /** Just before the first byte goes to the gateway. */
   readonly onFirstByte: () => void;
+  /** Remembers the last of the answer, for a gateway that vanishes. */
+  readonly sighting: Sighting | undefined;
 }
 
 /**
@@ -76,7 +79,8 @@ class Attempt implements Dispatcher.DispatchHandler {
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
     if (this.settled) return;
     this.begin();
-    const { out } = this.options;
+    const { out, sighting } = this.options;
+    sighting?.piece(chunk);
     if (out.write(chunk)) return;
     controller.pause();
     out.once('drain', () => controller.resume());

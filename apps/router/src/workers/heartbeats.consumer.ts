@@ -1,7 +1,7 @@
-import { Injectable, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
+import { Injectable, type OnModuleInit } from '@nestjs/common';
 import { workerHeartbeatSchema, type WorkerHeartbeat } from '@sluice/contracts/router';
 import { HEARTBEATS, heartbeatSubject } from '@sluice/contracts/subjects';
-import { connect, type CoreMessage, type Messaging, type MessagingStatus } from '@sluice/messaging';
+import type { CoreMessage, Messaging, MessagingStatus } from '@sluice/messaging';
 import { loggerFor } from '@sluice/service-kit';
 import { heartbeats } from '../router.metrics.js';
 import type { WorkersService } from './workers.service.js';
@@ -14,27 +14,18 @@ const MAX_BYTES = 64 * 1024;
  * workers it knows by probing them, and hears of new ones when it is back.
  */
 @Injectable()
-export class HeartbeatsConsumer implements OnModuleInit, OnApplicationShutdown {
+export class HeartbeatsConsumer implements OnModuleInit {
   private readonly log = loggerFor('heartbeats');
-  private messaging: Messaging | undefined;
   private away = false;
 
   constructor(
-    private readonly url: string,
+    private readonly messaging: Messaging,
     private readonly workers: WorkersService,
   ) {}
 
   onModuleInit(): void {
-    this.messaging = connect({
-      url: this.url,
-      name: 'router',
-      onStatus: (status) => this.say(status),
-    });
+    this.messaging.onStatus((status) => this.say(status));
     this.messaging.subscribeCore(HEARTBEATS, (message) => heartbeats.inc({ result: this.take(message) }));
-  }
-
-  async onApplicationShutdown(): Promise<void> {
-    await this.messaging?.close();
   }
 
   /** A server that is away makes an error with every attempt at it: one line says it. */
