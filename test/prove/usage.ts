@@ -9,7 +9,8 @@ import { play, type Played } from './usage/play.ts';
 const SHOWN = 20;
 
 export const program: Program = {
-  about: "what reached a worker is metered and charged once: 0 lost, 0 doubled, under kill -9, with NATS away, clients leaving",
+  about:
+    'what reached a worker is metered and charged once: 0 lost, 0 doubled, under kill -9, with NATS away, clients leaving',
   usage: `  --requests N     of all kinds, streamed or not (default 20000)
   --nats-away S    seconds for which NATS is away each time (default 20)
   --mutants        then with each rule switched off in turn: every one has to be found
@@ -50,7 +51,8 @@ async function unmutated({ say, stopping }: Run, { requests, natsAwayMs, random 
   const cluster = await Cluster.start();
   try {
     const played = await play(cluster, { requests, natsAwayMs, random, over: () => stopping.aborted, quiet: false });
-    for (const { kind, requestId, what } of played.checked.findings.slice(0, SHOWN)) say(`✗ ${kind} ${requestId}: ${what}`);
+    for (const { kind, requestId, what } of played.checked.findings.slice(0, SHOWN))
+      say(`✗ ${kind} ${requestId}: ${what}`);
     return verdictOf(played);
   } finally {
     await cluster.stop();
@@ -73,13 +75,14 @@ function verdictOf({ checked, seen, faults, accounts, taken, seconds, unfinished
       metered: accounts.metered.size,
       charged: accounts.ledger.size,
       answeredWhole: checked.whole,
+      lastBytesAfterTheirSync: checked.ended - of('early'),
       clientsLeft: left,
       failures: tally(seen.flatMap(({ failure }) => failure ?? [])),
       faults,
       cutStreams: checked.cutStreams,
       behindWorkerTokens: { n: sorted.length, p50: at(0.5), p99: at(0.99), max: at(1) },
       cutBeforeTheAnswer: checked.cutWhole,
-      estimated: checked.estimated,
+      cutStreamsByEstimate: checked.byEstimate,
       bothWitnessesLost: checked.lostBoth,
       picoUsd: String(taken),
     },
@@ -89,6 +92,7 @@ function verdictOf({ checked, seen, faults, accounts, taken, seconds, unfinished
       differing: zero('differing'),
       invented: zero('invented'),
       short: zero('short'),
+      early: zero('early'),
       setAside: { goal: '0', value: accounts.setAside, ok: accounts.setAside === 0 },
       deadJournals: { goal: '0 left', value: unfinishedJournals, ok: unfinishedJournals === 0 },
       // A run in which nothing happened shows nothing.
@@ -106,4 +110,3 @@ function tally(names: readonly string[]): Record<string, number> {
   for (const name of names) counts[name] = (counts[name] ?? 0) + 1;
   return counts;
 }
-

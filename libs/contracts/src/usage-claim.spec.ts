@@ -72,12 +72,15 @@ describe('judgeClaim', () => {
     expect(judgeClaim(claim(4), claim(4, 'b', 11n))).toBe('conflict');
   });
 
-  it.each([3, 2, 1, 0])('of two that saw a cut request, %i, believes the one that saw more, whichever comes first', (rank) => {
-    expect(judgeClaim(claim(rank), claim(rank, 'b', 11n))).toBe('better');
-    expect(judgeClaim(claim(rank), claim(rank, 'b', 9n))).toBe('worse');
-    // Nothing to book: what came first stays.
-    expect(judgeClaim(claim(rank), claim(rank, 'b'))).toBe('worse');
-  });
+  it.each([3, 2, 1, 0])(
+    'of two that saw a cut request, %i, believes the one that saw more, whichever comes first',
+    (rank) => {
+      expect(judgeClaim(claim(rank), claim(rank, 'b', 11n))).toBe('better');
+      expect(judgeClaim(claim(rank), claim(rank, 'b', 9n))).toBe('worse');
+      // Nothing to book: what came first stays.
+      expect(judgeClaim(claim(rank), claim(rank, 'b'))).toBe('worse');
+    },
+  );
 });
 
 describe('oddityOf', () => {

@@ -11,7 +11,9 @@ describe('the last count in a piece of an answer', () => {
     for (let from = 0; from < text.length; from++) {
       for (let to = from; to <= text.length; to++) {
         const counted = lastUsage(Buffer.from(text.slice(from, to)))?.output;
-        const whole = [3, 2, 1].find((n) => text.slice(from, to).includes(`,"usage":{"prompt_tokens":7,"completion_tokens":${n}}`));
+        const whole = [3, 2, 1].find((n) =>
+          text.slice(from, to).includes(`,"usage":{"prompt_tokens":7,"completion_tokens":${n}}`),
+        );
         if (counted !== whole) throw new Error(`${counted} instead of ${whole} in ${text.slice(from, to)}`);
         seen.add(counted);
       }
@@ -25,12 +27,18 @@ describe('the last count in a piece of an answer', () => {
       cachedInput: 0,
       output: 0,
     });
-    const response = '{"usage": {"input_tokens":7,"input_tokens_details":{"cached_tokens":2},"output_tokens":3},"user":null}';
+    const response =
+      '{"usage": {"input_tokens":7,"input_tokens_details":{"cached_tokens":2},"output_tokens":3},"user":null}';
     expect(lastUsage(Buffer.from(`{"x":1,"response":${response}}`))).toEqual({ input: 7, cachedInput: 2, output: 3 });
   });
 
   it('is not believed where it cannot be', () => {
-    for (const usage of ['null', '{}', '{"prompt_tokens":-1,"completion_tokens":1}', '{"prompt_tokens":1,"completion_tokens":"2"}'])
+    for (const usage of [
+      'null',
+      '{}',
+      '{"prompt_tokens":-1,"completion_tokens":1}',
+      '{"prompt_tokens":1,"completion_tokens":"2"}',
+    ])
       expect(lastUsage(Buffer.from(`{"a":1,"usage":${usage}}`))).toBeUndefined();
   });
 });

@@ -2,7 +2,7 @@ import { ledgerBook, rows } from '../../load/replay/books.ts';
 import { readAvailable } from '../../load/replay/management.ts';
 import type { Figures } from '../../load/replay/reconcile.ts';
 import { readWorkerLogs, type LogLine } from '../../load/replay/worker-logs.ts';
-import type { TestStack } from '../../stack.ts';
+import type { Cluster } from './cluster.ts';
 
 /** Metering's record of one request. */
 export interface Metered extends Figures {
@@ -21,13 +21,15 @@ export interface Accounts {
   readonly metered: ReadonlyMap<string, Metered>;
   readonly ledger: ReadonlyMap<string, Figures>;
   readonly sums: Sums;
+  /** Of each gateway: where its requests stand in the trace of ENDs that came to be on the disk. */
+  readonly synced: readonly ReadonlyMap<string, number>[];
   /** Records that were set aside, and messages that were given up. */
   readonly setAside: number;
   /** What the organization can spend, pico-USD. */
   readonly available: bigint;
 }
 
-export async function readAccounts(stack: TestStack, keyIds: readonly string[]): Promise<Accounts> {
+export async function readAccounts({ stack, gateways }: Cluster, keyIds: readonly string[]): Promise<Accounts> {
   const { metering, billing } = stack.databases;
   return {
     lines: await readWorkerLogs(
@@ -37,6 +39,7 @@ export async function readAccounts(stack: TestStack, keyIds: readonly string[]):
     metered: await readMetered(metering, keyIds),
     ledger: await ledgerBook(billing).read(keyIds),
     sums: { ...(await readSums(metering, METERED_SUMS, keyIds)), ...(await readSums(billing, CHARGED_SUMS, keyIds)) },
+    synced: gateways.map(({ synced }) => synced.read()),
     setAside: (await countSetAside(metering)) + (await countSetAside(billing)),
     available: await readAvailable(stack.demo),
   };

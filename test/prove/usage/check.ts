@@ -8,8 +8,9 @@ import type { Seen } from './client.ts';
  * differing: metering and ledger, or an answer that came whole and the worker's log, do not say the same.
  * invented: metered without a worker that did it, or beyond what it generated.
  * short: less is metered than the client of a cut answer had received.
+ * early: the client had the last byte of an answer, whole, cut short or an error, whose END was not on the disk.
  */
-export type Kind = 'lost' | 'doubled' | 'differing' | 'invented' | 'short';
+export type Kind = 'lost' | 'doubled' | 'differing' | 'invented' | 'short' | 'early';
 
 export interface Finding {
   readonly kind: Kind;
@@ -22,14 +23,16 @@ export interface Checked {
   /** Requests that reached a worker. */
   readonly reached: number;
   readonly whole: number;
+  /** Answers of which a client had the last byte: whole ones, errors, streams that end with an error. */
+  readonly ended: number;
   /** Streams that were cut at a worker that counts on the way, by how many tokens less are metered than it generated. */
   readonly behind: readonly number[];
   /** Of them, those that the client had a piece of. */
   readonly cutStreams: number;
   /** Whole answers that the worker was stopped at: nothing of them was ever sent. */
   readonly cutWhole: number;
-  /** Streams whose counts are estimates. */
-  readonly estimated: number;
+  /** Cut streams that nobody counts on the way: their counts are estimates. */
+  readonly byEstimate: number;
   /** Cut ones that had lost both witnesses: not held to what the client received. */
   readonly lostBoth: number;
 }
@@ -45,6 +48,7 @@ export function check(seen: readonly Seen[], accounts: Accounts, lostBoth: (one:
   let cutStreams = 0;
   let cutWhole = 0;
   let excused = 0;
+  let byEstimate = 0;
 
   const mustBeThere = new Set(lines.keys());
   for (const { requestId, whole } of seen) if (whole) mustBeThere.add(requestId ?? 'an answer without an id');
@@ -83,21 +87,43 @@ export function check(seen: readonly Seen[], accounts: Accounts, lostBoth: (one:
       excused++;
       continue;
     }
-    if (!record.estimated) behind.push(missing);
+    if (one?.order.kind.dialect === 'responses') {
+      // No worker counts these on the way. A gateway that lives counts the pieces; of one that died its journal has the last.
+      byEstimate++;
+      if (one.broken) continue;
+    } else behind.push(missing);
     if (one && Number(record.output) < one.pieces)
-      find('short', requestId, `metered ${shown(record)}, the client had received ${one.pieces} pieces, worker: ${said(line)}`);
+      find(
+        'short',
+        requestId,
+        `metered ${shown(record)}, the client had received ${one.pieces} pieces, worker: ${said(line)}`,
+      );
+  }
+  let ended = 0;
+  for (const { requestId, syncedAtEnd, gateway, failure } of seen) {
+    // What was refused before a worker was asked has no END, and is not metered.
+    if (requestId === undefined || syncedAtEnd === undefined || !metered.has(requestId)) continue;
+    ended++;
+    const place = accounts.synced[gateway]!.get(requestId) ?? Infinity;
+    if (place > syncedAtEnd)
+      find('early', requestId, `its last byte came before its END was synced (${failure ?? 'ok'})`);
   }
   for (const name of ['minutes', 'hours', 'days'])
     if (JSON.stringify(sums[name]) !== JSON.stringify(sums['records']))
-      find('doubled', '', `${name} sum up to ${JSON.stringify(sums[name])}, records to ${JSON.stringify(sums['records'])}`);
+      find(
+        'doubled',
+        '',
+        `${name} sum up to ${JSON.stringify(sums[name])}, records to ${JSON.stringify(sums['records'])}`,
+      );
   return {
     findings,
     reached: lines.size,
+    ended,
     whole: seen.filter(({ whole }) => whole).length,
     behind,
     cutStreams,
     cutWhole,
-    estimated: [...metered.values()].filter(({ estimated }) => estimated).length,
+    byEstimate,
     lostBoth: excused,
   };
 }

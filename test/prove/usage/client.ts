@@ -1,4 +1,5 @@
-import type { Pool, Dispatcher } from 'undici';
+import type { Dispatcher } from 'undici';
+import type { Gateway } from './cluster.ts';
 import type { Kind, Order } from './mix.ts';
 
 const TIMEOUT_MS = 60_000;
@@ -14,8 +15,12 @@ export interface Seen {
   readonly whole: boolean;
   /** Pieces of text that came: each is a token at least. */
   readonly pieces: number;
+  /** Of an answer that came to an end, good or not: how far the gateway's trace of synced ENDs was then. */
+  readonly syncedAtEnd: number | undefined;
   /** It left by itself. */
   readonly left: boolean;
+  /** Its connection broke: the gateway died. */
+  readonly broken: boolean;
   /** Why it is not whole; undefined where it is. */
   readonly failure: string | undefined;
   /** Monotonic milliseconds. */
@@ -24,10 +29,10 @@ export interface Seen {
 
 /** Sends one request and reads what comes, until it leaves. Never throws. */
 export async function send(
-  pool: Pool,
+  { index, http, synced }: Gateway,
   order: Order,
   key: { readonly id: string; readonly secret: string },
-  gateway: number,
+  onPiece: (pieces: number) => void = () => {},
 ): Promise<Seen> {
   const leave = new AbortController();
   const { kind, leaveAfter } = order;
@@ -36,8 +41,10 @@ export async function send(
   const reader = new Reader(kind);
   let requestId: string | undefined;
   let failure: string | undefined;
+  let broken = false;
+  let syncedAtEnd: number | undefined;
   try {
-    const answer = await pool.request({
+    const answer = await http.request({
       method: 'POST',
       path: kind.path,
       headers: { 'x-api-key': key.secret, 'content-type': 'application/json' },
@@ -47,23 +54,28 @@ export async function send(
     requestId = idOf(answer);
     for await (const chunk of answer.body as AsyncIterable<Buffer>) {
       reader.push(chunk.toString('utf8'));
+      onPiece(reader.pieces);
       if (leaveAfter && 'pieces' in leaveAfter && reader.pieces >= leaveAfter.pieces) leave.abort('left');
     }
+    syncedAtEnd = synced.now();
     if (answer.statusCode !== 200) failure = `${answer.statusCode} ${reader.code}`;
     else if (!reader.whole) failure = reader.code === '' ? 'cut' : `error in the stream: ${reader.code}`;
   } catch (error) {
     const { code, name } = error as NodeJS.ErrnoException;
     failure = leave.signal.aborted ? String(leave.signal.reason) : (code ?? name);
+    broken = !leave.signal.aborted;
   }
   for (const timer of timers) clearTimeout(timer);
   return {
     order,
     keyId: key.id,
-    gateway,
+    gateway: index,
     requestId,
     whole: failure === undefined,
     pieces: reader.pieces,
+    syncedAtEnd,
     left: failure === 'left',
+    broken,
     failure,
     endedAt: performance.now(),
   };

@@ -5,6 +5,7 @@ import { freePorts } from '@sluice/testing';
 import { Supervised, type Program } from '../../../deploy/local/supervisor.ts';
 import { newFolder, startTestStack, type TestStack } from '../../stack.ts';
 import { BuildCopy, type Patch } from '../revocation/build.ts';
+import { Synced } from './synced.ts';
 
 export const GATEWAYS = 2;
 const READY_MS = 60_000;
@@ -18,10 +19,12 @@ const WORKERS = {
 };
 
 export interface Gateway {
+  readonly index: number;
   readonly process: Supervised;
   readonly http: Pool;
   /** Its own, and nobody else's. */
   readonly journals: string;
+  readonly synced: Synced;
 }
 
 /** A whole Sluice with two gateways, each with journals of its own, on a copy of what is built. */
@@ -43,11 +46,14 @@ export class Cluster {
     const stack = await startTestStack({
       workerEnv: WORKERS,
       serviceEnv: { gateway: { GATEWAYS: String(GATEWAYS) } },
-      rewire: (program) => ({ ...program, script: build.locate(program.script) }),
+      rewire: (program) => {
+        const rewired = { ...program, script: build.locate(program.script) };
+        return program.name === 'gateway' ? traced(rewired, dir) : rewired;
+      },
     });
     const first = stack.services.gateway;
     const [port] = await freePorts(1);
-    const second = new Supervised(sibling(first.program, port!), () => {});
+    const second = new Supervised(traced(sibling(first.program, port!), dir), () => {});
     try {
       second.start();
       await second.ready(READY_MS);
@@ -56,12 +62,13 @@ export class Cluster {
       await stack.stop();
       throw error;
     }
-    const gateways = [first, second].map((process): Gateway => {
+    const gateways = [first, second].map((process, index): Gateway => {
       const http = new Pool(process.program.readyUrl.replace('/readyz', ''), {
         connections: 128,
         connectTimeout: 5_000,
       });
-      return { process, http, journals: process.program.env['JOURNAL_DIR']! };
+      const { JOURNAL_DIR: journals, FSYNC_TRACE: trace } = process.program.env;
+      return { index, process, http, journals: journals!, synced: new Synced(trace!) };
     });
     return new Cluster(stack, gateways, dir);
   }
@@ -78,6 +85,16 @@ export class Cluster {
     rmSync(this.dir, { recursive: true, force: true });
   }
 }
+
+/** With what writes down which ENDs are on the disk. */
+const traced = (program: Program, dir: string): Program => ({
+  ...program,
+  env: {
+    ...program.env,
+    NODE_OPTIONS: `--import ${new URL('fsync-trace.mjs', import.meta.url).href}`,
+    FSYNC_TRACE: join(dir, `${program.name}.synced`),
+  },
+});
 
 function sibling(first: Program, port: number): Program {
   const journals = `${first.env['JOURNAL_DIR']!}-2`;

@@ -5,8 +5,8 @@ import { Cluster } from './cluster.ts';
 import { MUTANTS, type Mutant } from './mutants.ts';
 import { play } from './play.ts';
 
-const REQUESTS = 1_500;
-const NATS_AWAY_MS = 3_000;
+const REQUESTS = 600;
+const NATS_AWAY_MS = 4_000;
 
 /** @param names separated by commas; "all" for all. @throws UsageError */
 export function mutantsNamed(names: string): readonly Mutant[] {
@@ -42,8 +42,10 @@ async function hunt(mutant: Mutant, random: Random, { stopping }: Run): Promise<
     const over = () => stopping.aborted;
     const played = await play(cluster, { requests: REQUESTS, natsAwayMs: NATS_AWAY_MS, random, over, quiet: true });
     const [first] = played.checked.findings;
+    if (stopping.aborted) return undefined;
     if (first) return `${first.kind} (${played.checked.findings.length} findings): ${first.what}`;
-    return played.accounts.setAside > 0 ? `${played.accounts.setAside} records set aside` : undefined;
+    if (played.accounts.setAside > 0) return `${played.accounts.setAside} records set aside`;
+    return played.unfinishedJournals > 0 ? `${played.unfinishedJournals} journals of dead gateways left` : undefined;
   } finally {
     await cluster.stop();
   }

@@ -4,11 +4,15 @@ import type { Random } from '../runner/random.ts';
 import { send, type Seen } from './client.ts';
 import type { Cluster } from './cluster.ts';
 import type { Faults } from './faults.ts';
-import { orderOf } from './mix.ts';
+import { longOrderOf, orderOf } from './mix.ts';
 
 const AT_ONCE = 24;
 /** A gateway that is just starting refuses connections: nothing was sent to it. */
 const REFUSED = 'ECONNREFUSED';
+/** Streams of which pieces have come before anything is killed. */
+const LASTING = 3;
+const LASTING_PIECES = 4;
+const LASTING_FROM = 1_000_000_000;
 
 export interface LoadOptions {
   readonly requests: number;
@@ -25,6 +29,22 @@ export async function sendAll(cluster: Cluster, faults: Faults, options: LoadOpt
   const progress = options.quiet ? undefined : progressOf('requests', requests);
   const seen: Seen[] = [];
   let begun = 0;
+  let long = 0;
+  const lasting: Promise<void>[] = [];
+  faults.beforeKill = async (victim) => {
+    const chance = random.fork(`lasting ${long}`);
+    await Promise.all(
+      Array.from({ length: LASTING }, async () => {
+        const order = longOrderOf(LASTING_FROM + long++, run, cluster.stack.models, chance);
+        const gateway = victim === undefined ? chance.pick(cluster.gateways) : cluster.gateways[victim]!;
+        await new Promise<void>((resolve) => {
+          const one = send(gateway, order, keys[order.key]!, (pieces) => pieces >= LASTING_PIECES && resolve());
+          // One that fails keeps nobody waiting.
+          lasting.push(one.then((seenOne) => void seen.push(seenOne)).finally(resolve));
+        });
+      }),
+    );
+  };
   const slot = async (chance: Random): Promise<void> => {
     while (begun < requests && !over()) {
       const index = begun++;
@@ -33,7 +53,7 @@ export async function sendAll(cluster: Cluster, faults: Faults, options: LoadOpt
       let gateway = Math.floor(chance.between(0, cluster.gateways.length));
       let one: Seen;
       do {
-        one = await send(cluster.gateways[gateway]!.http, order, keys[order.key]!, gateway);
+        one = await send(cluster.gateways[gateway]!, order, keys[order.key]!);
         gateway = (gateway + 1) % cluster.gateways.length;
         if (one.failure === REFUSED) await sleep(50);
       } while (one.failure === REFUSED);
@@ -43,6 +63,7 @@ export async function sendAll(cluster: Cluster, faults: Faults, options: LoadOpt
   };
   await Promise.all(Array.from({ length: Math.min(AT_ONCE, requests) }, (_, i) => slot(random.fork(`slot ${i}`))));
   await faults.over();
+  await Promise.all(lasting);
   progress?.end();
   return seen;
 }

@@ -17,7 +17,9 @@ export type Kind = (typeof KINDS)[number];
 
 /** Of all clients; half of those that stream count events, the others milliseconds. */
 const LEAVING = 0.12;
-const MOST_TOKENS = 48;
+/** Short answers that are over before a count is journalled, and long ones. */
+const MOST_TOKENS = [12, 48, 140];
+const LONG_TOKENS = 600;
 const LEAVE_WITHIN_MS = 250;
 
 /** One request, and when its client leaves. */
@@ -35,7 +37,7 @@ export interface Order {
 export function orderOf(index: number, run: number, models: readonly string[], keys: number, random: Random): Order {
   const kind = kindOf(random);
   const input = Math.floor(random.between(8, 60));
-  const most = Math.floor(random.between(1, MOST_TOKENS));
+  const most = Math.floor(random.between(1, random.pick(MOST_TOKENS)));
   return {
     kind,
     body: JSON.stringify(bodyOf(kind, random.pick(models), promptOf(input, run, index), most, random)),
@@ -43,6 +45,14 @@ export function orderOf(index: number, run: number, models: readonly string[], k
     input,
     leaveAfter: leaving(kind, most, random),
   };
+}
+
+/** One that is surely in the middle when something is killed: a stream that lasts. */
+export function longOrderOf(index: number, run: number, models: readonly string[], random: Random): Order {
+  const [kind] = KINDS;
+  const input = 20;
+  const body = bodyOf(kind, random.pick(models), promptOf(input, run, index), LONG_TOKENS, random);
+  return { kind, body: JSON.stringify(body), key: 0, input, leaveAfter: undefined };
 }
 
 function kindOf(random: Random): Kind {

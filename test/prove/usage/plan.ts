@@ -11,13 +11,16 @@ export interface Planned {
 
 /** One for so many requests, and at least so many. */
 const FREQUENCIES: readonly (readonly [victims: readonly Victim[], every: number, least: number])[] = [
-  [['gateway 1', 'gateway 2'], 500, 2],
-  [['router'], 1_000, 1],
+  [['gateway 1', 'gateway 2'], 800, 2],
+  [['router'], 1_600, 1],
   [['nats'], 10_000, 1],
   [['metering'], 5_000, 0],
   [['billing'], 5_000, 0],
   [['postgres'], 10_000, 0],
 ];
+
+/** Requests after which a gateway is killed while NATS is away: its journal is all there is. */
+const SOON = 40;
 
 /** When what breaks, by chance alone: in order, none in the first and the last tenth. */
 export function planOf(requests: number, random: Random): Planned[] {
@@ -27,5 +30,8 @@ export function planOf(requests: number, random: Random): Planned[] {
       victim: random.pick(victims),
     })),
   );
-  return planned.sort((a, b) => a.at - b.at);
+  const amidst = planned
+    .filter(({ victim }) => victim === 'nats')
+    .map(({ at }) => ({ at: at + SOON, victim: random.pick(['gateway 1', 'gateway 2'] as const) }));
+  return [...planned, ...amidst].sort((a, b) => a.at - b.at);
 }

@@ -42,8 +42,7 @@ export async function play(cluster: Cluster, options: PlayOptions): Promise<Play
   const seen = await sendAll(cluster, faults, { requests, keys, random: random.fork('load'), over, quiet });
   const seconds = Math.round((performance.now() - began) / 1_000);
   await settle(cluster, keyIds, quiet);
-  const accounts = await readAccounts(stack, keyIds);
-  if (process.env.DBG) (await import('node:fs')).writeFileSync(process.env.DBG, JSON.stringify({seen: seen.map(s=>({...s, order: s.order.kind.name})), kills: (faults as any).kills, lines: accounts.lines, metered:[...accounts.metered]}, (_, v) => typeof v === 'bigint' ? String(v) : v));
+  const accounts = await readAccounts(cluster, keyIds);
   const taken = before - accounts.available;
   const checked = check(seen, accounts, ({ gateway, endedAt }) => faults.lostBoth(gateway, endedAt));
   return {

@@ -7,7 +7,9 @@ import type { Cluster } from './cluster.ts';
 const EVERY_MS = 500;
 /** What is published and not taken yet says nothing of itself: nothing new for so long means that no more comes. */
 const QUIET_MS = 5_000;
-const LIMIT_MS = 120_000;
+/** What is lost never comes; until here it may be on its way to a service that was killed with it. */
+const LOST_MS = 45_000;
+const LIMIT_MS = 180_000;
 
 /** Waits until every request that reached a worker is in both books, and the journals of the dead are done; or until the limit. */
 export async function settle(cluster: Cluster, keyIds: readonly string[], quiet: boolean): Promise<void> {
@@ -29,7 +31,8 @@ export async function settle(cluster: Cluster, keyIds: readonly string[], quiet:
     progress?.set(taken, `${left} journals of dead gateways`);
     if (known !== `${ofKeys} ${left}`) quietSince = performance.now();
     known = `${ofKeys} ${left}`;
-    if (taken === ids.length * 2 && left === 0 && performance.now() - quietSince > QUIET_MS) break;
+    const complete = taken === ids.length * 2 && left === 0;
+    if (performance.now() - quietSince > (complete ? QUIET_MS : LOST_MS)) break;
   }
   progress?.end();
 

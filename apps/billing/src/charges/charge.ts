@@ -1,5 +1,13 @@
 import type { UsageRecord } from '@sluice/contracts/gateway';
-import { claimOf, judgeClaim, oddityOf, quantitiesOf, unitPricesOf, type Claim, type Oddity } from '@sluice/contracts/usage-claim';
+import {
+  claimOf,
+  judgeClaim,
+  oddityOf,
+  quantitiesOf,
+  unitPricesOf,
+  type Claim,
+  type Oddity,
+} from '@sluice/contracts/usage-claim';
 import { costOf, type PicoUsd, type Quantities } from '@sluice/primitives/money';
 import { samePrices, type PriceVersion } from '../prices/price.decider.js';
 

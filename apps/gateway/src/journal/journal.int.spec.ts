@@ -156,7 +156,9 @@ describe('the usage journal', () => {
     // Takes what is written, and cannot be synced.
     Object.assign(journal, { file: openSync('/dev/null', 'a') });
     await expect(journal.end(ended('a'))).rejects.toThrow('sync');
-    expect(() => journal.open('b', JSON.stringify(opened('b')))).toThrow(expect.objectContaining({ code: 'unavailable' }));
+    expect(() => journal.open('b', JSON.stringify(opened('b')))).toThrow(
+      expect.objectContaining({ code: 'unavailable' }),
+    );
   });
 
   it('admits nothing for whose END there may be no room, neither of what it may take nor of the disk, until there is', async () => {

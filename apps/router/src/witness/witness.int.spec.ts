@@ -3,7 +3,8 @@ import { Agent, request } from 'undici';
 import { describe, expect, it } from '@jest/globals';
 import type { UsageRecord } from '@sluice/contracts/gateway';
 import { anOpenedRequest } from '@sluice/contracts/usage-record.fixture';
-import { eventually, fakeWorker, PATH, routerWith, settled, token, type Router } from '../proxy/inference.fixture.js';
+import { until } from '@sluice/testing';
+import { fakeWorker, PATH, routerWith, settled, token, type Router } from '../proxy/inference.fixture.js';
 
 const chunk = (output: number) =>
   `data: {"choices":[{"delta":{"content":"\\"usage\\":{}"}}],"usage":{"prompt_tokens":7,"completion_tokens":${output}}}\n\n`;
@@ -26,16 +27,16 @@ function aGateway(router: Router) {
 }
 
 const recordsOf = ({ told }: Router): UsageRecord[] => told.flatMap(({ records }) => records);
-const whenTold = (router: Router, count: number) => eventually(async () => recordsOf(router).length >= count);
+const whenTold = (router: Router, count: number) => until(() => recordsOf(router).length >= count);
 
 describe('a gateway that vanishes', () => {
   it('leaves a record of what its request had taken, to the last piece that came, and the worker is stopped', async () => {
     const stopped = Promise.withResolvers<void>();
+    // Cut off in the middle: the count before it is the last that is known.
+    const pieces = [chunk(1), chunk(2), chunk(3).slice(0, -20)];
     const worker = await fakeWorker((_, response) => {
       response.writeHead(200, sse);
-      for (const output of [1, 2]) response.write(chunk(output));
-      // Cut off in the middle: the count before it is the last that is known.
-      response.write(chunk(3).slice(0, -20));
+      for (const piece of pieces) response.write(piece);
       response.once('close', () => stopped.resolve());
     });
     const router = await routerWith([worker]);
@@ -44,7 +45,7 @@ describe('a gateway that vanishes', () => {
     let text = '';
     body.on('error', () => {});
     body.on('data', (data: Buffer) => (text += data.toString()));
-    await eventually(async () => text.includes('"completion_tokens":3'.slice(0, 10)) && text.split('data:').length > 3);
+    await until(() => text === pieces.join(''));
     await gateway.die();
     await stopped.promise;
     await whenTold(router, 1);
@@ -94,7 +95,10 @@ describe('a gateway that vanishes', () => {
     });
     const router = await routerWith([worker], { waitMs: 60_000 });
     const gateway = aGateway(router);
-    for (const headers of [{}, { 'x-sluice-opened': '{}' }, { 'x-sluice-opened': 'no JSON' }] as Record<string, string>[]) {
+    for (const headers of [{}, { 'x-sluice-opened': '{}' }, { 'x-sluice-opened': 'no JSON' }] as Record<
+      string,
+      string
+    >[]) {
       const { body } = await gateway.send('r-1', headers);
       body.on('error', () => {});
       await once(body, 'readable');
