@@ -3,7 +3,6 @@
 // does not wait is seen.
 import fs from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
-import { setTimeout as sleep } from 'node:timers/promises';
 
 const LATE_MS = 8;
 const LINE_END = 0x0a;
@@ -12,30 +11,35 @@ const trace = fs.openSync(process.env.FSYNC_TRACE, 'a');
 /** How far each file is in the trace. */
 const traced = new Map();
 
-const { open } = fs.promises;
-fs.promises.open = async (path, ...rest) => {
-  const handle = await open(path, ...rest);
-  if (String(path).endsWith('.journal')) watch(handle, String(path));
-  return handle;
+/** The journals that are open, by descriptor. */
+const journals = new Map();
+
+const { openSync, fdatasync } = fs;
+fs.openSync = (path, ...rest) => {
+  const file = openSync(path, ...rest);
+  if (String(path).endsWith('.journal')) journals.set(file, String(path));
+  else journals.delete(file);
+  return file;
+};
+fs.fdatasync = (file, done) => {
+  const path = journals.get(file);
+  if (path === undefined) return fdatasync(file, done);
+  const { size } = fs.fstatSync(file);
+  fdatasync(file, (error) => {
+    setTimeout(() => {
+      if (!error) note(path, size);
+      done(error);
+    }, Math.random() * LATE_MS);
+  });
 };
 syncBuiltinESMExports();
-
-function watch(handle, path) {
-  const datasync = handle.datasync.bind(handle);
-  handle.datasync = async () => {
-    const { size } = fs.statSync(path);
-    await datasync();
-    await sleep(Math.random() * LATE_MS);
-    note(path, size);
-  };
-}
 
 /** The ENDs of a file up to `size`, as far as they are not noted yet. */
 function note(path, size) {
   const from = traced.get(path) ?? 0;
   if (size <= from) return;
   const bytes = Buffer.alloc(size - from);
-  const file = fs.openSync(path, 'r');
+  const file = openSync(path, 'r');
   fs.readSync(file, bytes, 0, bytes.length, from);
   fs.closeSync(file);
   const end = bytes.lastIndexOf(LINE_END) + 1;
