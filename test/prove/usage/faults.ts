@@ -1,9 +1,11 @@
+import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Supervised } from '../../../deploy/local/supervisor.ts';
 import type { Cluster } from './cluster.ts';
 import type { Planned, Victim } from './plan.ts';
 
-const READY_MS = 60_000;
+/** On a machine that stands still now and then. */
+const READY_MS = 180_000;
 const POSTGRES_AWAY_MS = 1_500;
 /** Until the router has published what it saw of a gateway that died, and a margin. */
 const PUBLISHED_MS = 3_000;
@@ -106,11 +108,12 @@ export class Faults {
 }
 
 /** However often it died before. @throws Error when it does not come back */
-async function answering({ program: { name, readyUrl } }: Supervised): Promise<void> {
+async function answering({ program: { name, readyUrl, log } }: Supervised): Promise<void> {
   for (const until = performance.now() + READY_MS; ; await sleep(50)) {
-    const answer = await fetch(readyUrl, { signal: AbortSignal.timeout(2_000) }).catch(() => undefined);
-    await answer?.arrayBuffer().catch(() => {});
+    const answer = await fetch(readyUrl, { signal: AbortSignal.timeout(5_000) }).catch(() => undefined);
+    const said = await answer?.text().catch(() => undefined);
     if (answer?.ok) return;
-    if (performance.now() > until) throw new Error(`${name} did not come back`);
+    if (performance.now() > until)
+      throw new Error(`${name} did not come back: ${said}\n${readFileSync(log, 'utf8').split('\n').slice(-20).join('\n')}`);
   }
 }
