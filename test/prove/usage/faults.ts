@@ -114,6 +114,8 @@ async function answering({ program: { name, readyUrl, log } }: Supervised): Prom
     const said = await answer?.text().catch(() => undefined);
     if (answer?.ok) return;
     if (performance.now() > until)
-      throw new Error(`${name} did not come back: ${said}\n${readFileSync(log, 'utf8').split('\n').slice(-20).join('\n')}`);
+      throw new Error(
+        `${name} did not come back: ${said}\n${readFileSync(log, 'utf8').split('\n').slice(-20).join('\n')}`,
+      );
   }
 }
