@@ -66,9 +66,20 @@ describe('decideUsage', () => {
   it('counts a cut request once, as far as gateway, journal or router saw it, in whichever order they say so', () => {
     const cut = (outputTokens: string, worker: string | null) =>
       record({ rank: 3, outcome: 'aborted', outputTokens, worker, ttftMs: null });
-    const tellings = [cut('7', null), cut('9', 'w1'), record({ rank: 0, outcome: 'aborted', inputTokens: '0' })];
-    tellings[2] = { ...tellings[2]!, cachedInputTokens: '0', outputTokens: '0' };
-    for (const order of [tellings, tellings.toReversed(), [tellings[1]!, tellings[0]!, tellings[2]!]]) {
+    const less = cut('7', null);
+    const more = cut('9', 'w1');
+    const nothing = record({
+      rank: 0,
+      outcome: 'aborted',
+      inputTokens: '0',
+      cachedInputTokens: '0',
+      outputTokens: '0',
+    });
+    for (const order of [
+      [less, more, nothing],
+      [nothing, more, less],
+      [more, less, nothing],
+    ]) {
       const tables = new Tables();
       for (const one of order) tables.take([one]);
       expect(tables.rollup()).toEqual([expect.objectContaining({ requests: 1n, outputTokens: 9n })]);
