@@ -56,6 +56,18 @@ export const generationSchema = z.object({
 });
 export type Generation = z.infer<typeof generationSchema>;
 
+/** GET /internal/usage/records/:requestId, for the gateway with the actor who asks: what a request took, and at what prices. */
+export const meteredRequestSchema = generationSchema.extend({
+  keyId: z.string(),
+  /** Decimal USD per token, and per second of audio. */
+  prices: z.object({ input: z.string(), cachedInput: z.string(), output: z.string(), audioSecond: z.string() }),
+  /** Null: it came to none. */
+  worker: z.string().nullable(),
+  /** The one whose bytes were delivered, from 1. */
+  attempt: int,
+});
+export type MeteredRequest = z.infer<typeof meteredRequestSchema>;
+
 /** A 64-bit count as a decimal string: JSON numbers end at 2^53. */
 const total = z.string().regex(/^\d{1,19}$/);
 

@@ -1,6 +1,6 @@
 import { MikroORM } from '@mikro-orm/postgresql';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { generationSchema } from '@sluice/contracts/metering';
+import { generationSchema, meteredRequestSchema } from '@sluice/contracts/metering';
 import { aUsageBatch as batch, aUsageRecord as record } from '@sluice/contracts/usage-record.fixture';
 import { migrate } from '@sluice/event-store';
 import { withBacking } from '@sluice/testing';
@@ -61,5 +61,35 @@ describe('one generation', () => {
     await store.take(batch([record({ requestId: 'req-3', rank: 2, estimated: true, seq: 1 })]));
     await store.take(batch([record({ requestId: 'req-3', inputTokens: '120', seq: 2 })]));
     expect(await generations.find('org-1', 'key-1', 'req-3')).toMatchObject({ inputTokens: 120, estimated: false });
+  });
+});
+
+describe('a request, explained', () => {
+  it('has its key, its prices per unit, its worker and its attempt beside what it took', async () => {
+    const audio = { prices: { input: '2', cachedInput: '1', output: '3', audioSecond: '100000000' }, audioMs: '1500' };
+    await store.take(batch([record({ requestId: 'req-4', ...audio, outcome: 'aborted', attempt: 2, seq: 3 })]));
+    const found = meteredRequestSchema.parse(await generations.explain('org-1', null, 'req-4'));
+    expect(found).toEqual({
+      ...(await generations.find('org-1', 'key-1', 'req-4')),
+      keyId: 'key-1',
+      prices: {
+        input: '0.000000000002',
+        cachedInput: '0.000000000001',
+        output: '0.000000000003',
+        audioSecond: '0.0001',
+      },
+      worker: 'w1',
+      attempt: 2,
+    });
+    expect([found.outcome, found.audioMs, found.cost]).toEqual(['aborted', 1500, '0.00015000027']);
+  });
+
+  it.each([
+    ['a manager of its project', 'org-1', 'default', true],
+    ['no manager of another project', 'org-1', 'blue', false],
+    ['no other organization', 'org-2', null, false],
+    ['no other organization with a project of the same name', 'org-2', 'default', false],
+  ])('is shown to %s', async (_whom, organizationId, project, shown) => {
+    expect((await generations.explain(organizationId, project, 'req-1')) !== undefined).toBe(shown);
   });
 });
