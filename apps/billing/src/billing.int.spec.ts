@@ -4,7 +4,7 @@ import { KEYUSE, keySpentSubject, usageSubject } from '@sluice/contracts/subject
 import { aUsageBatch, aUsageRecord, inJournal } from '@sluice/contracts/usage-record.fixture';
 import type { FeedMessage } from '@sluice/messaging';
 import { systemId } from '@sluice/primitives/id';
-import { billingSuite, manager, PRICES, until } from './billing-suite.fixture.js';
+import { billingSuite, manager, operator, PRICES, until } from './billing-suite.fixture.js';
 import { ChargesStore } from './charges/charges.store.js';
 
 const billing = billingSuite();
@@ -141,10 +141,18 @@ describe('who may ask', () => {
     ['/internal/prices', 'auth', 200],
     ['/internal/funds/nobody', 'auth', 200],
     ['/internal/usage/settled/b', 'auth', 403],
+    ['/internal/charges/r', 'auth', 403],
     ['/internal/prices', 'router', 403],
     ['/api/billing/status', 'auth', 403],
   ] as const)('%s of %s is %i', async (path, service, expected) => {
     expect(await billing.statusFor(service, path)).toBe(expected);
+  });
+
+  it('tells a gateway what a request was charged, for an actor of its organization only', async () => {
+    const path = '/internal/charges/never-was';
+    expect(await call('GET', path, { as: manager('org-1') })).toMatchObject({ status: 404 });
+    expect(await call('GET', path, { as: operator })).toMatchObject({ status: 403 });
+    expect(await call('GET', path)).toMatchObject({ status: 401 });
   });
 
   it('shows the balance of all projects to no key of one of them', async () => {

@@ -7,6 +7,8 @@ import { connectOrm, LatestRelay, OutboxRelay } from '@sluice/event-store';
 import { connect, connectConsumers, Messaging } from '@sluice/messaging';
 import { gauge, HealthRegistry, logBroker, loggerFor } from '@sluice/service-kit';
 import type { BillingConfig } from './billing.config.js';
+import { ChargeController } from './charges/charge.controller.js';
+import { ChargeQueryService } from './charges/charge-query.service.js';
 import { ChargesStore } from './charges/charges.store.js';
 import { SettledController } from './charges/settled.controller.js';
 import { UsageConsumer } from './charges/usage.consumer.js';
@@ -90,6 +92,7 @@ export class BillingModule {
         UsageConsumer,
         OrganizationConsumer,
         SettledController,
+        ChargeController,
         InternalPricesController,
         OperatorPricesController,
         FundsController,
@@ -107,6 +110,7 @@ export class BillingModule {
         PricesStore,
         PriceFileService,
         ChargesStore,
+        ChargeQueryService,
         CreditsService,
         StatusService,
         LedgerQueryService,

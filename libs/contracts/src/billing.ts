@@ -29,6 +29,25 @@ export const pricesResponseSchema = z.object({ prices: z.array(priceSchema) });
 /** GET /internal/funds/:organizationId */
 export const fundsResponseSchema = z.object({ available: pico });
 
+/** GET /internal/charges/:requestId, for the gateway with the actor who asks: decimal USD; cost = charged + absorbed. */
+export const chargedRequestSchema = z.object({
+  cost: z.string(),
+  charged: z.string(),
+  /** What the organization's credit did not cover. */
+  absorbed: z.string(),
+  /** Of the ledger, oldest first: the first charge, then corrections. None where nothing was to be paid. */
+  transactions: z.array(
+    z.object({
+      id: z.string(),
+      kind: z.string(),
+      /** What it moved on the account `available`: negative = taken from it. */
+      amount: z.string(),
+      at: time,
+    }),
+  ),
+});
+export type ChargedRequest = z.infer<typeof chargedRequestSchema>;
+
 /** GET /internal/subscriptions/:organizationId, for auth: what a key can be bound to. */
 export const subscriptionSchema = z.object({
   id: z.string(),

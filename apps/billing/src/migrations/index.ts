@@ -5,6 +5,7 @@ import { CreateCharges } from './charges.js';
 import { CreateKeySpend } from './key-spend.js';
 import { CreateLedger } from './ledger.js';
 import { CreatePrices } from './prices.js';
+import { IndexTransactionsByRequest } from './transactions-by-request.js';
 
 // The names are what the database remembers: never change one, never reorder, append at the end.
 export const MIGRATIONS: readonly MigrationObject[] = [
@@ -15,4 +16,5 @@ export const MIGRATIONS: readonly MigrationObject[] = [
   { name: 'billing-003-charges', class: CreateCharges },
   { name: 'billing-004-key-spend', class: CreateKeySpend },
   { name: 'billing-005-audio', class: AddAudio },
+  { name: 'billing-006-transactions-by-request', class: IndexTransactionsByRequest },
 ];
