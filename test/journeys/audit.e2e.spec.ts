@@ -135,3 +135,150 @@ describe('GET /api/explain/:requestId', () => {
     expect((await management('GET', `/api/explain/${mine}`)).status).toBe(404);
   });
 });
+
+interface Transaction {
+  readonly id: string;
+  readonly kind: string;
+  readonly requestId: string | null;
+  readonly createdAt: string;
+  readonly entries: readonly { readonly account: string; readonly amount: string }[];
+}
+
+describe('GET /api/explain/:requestId, of a request that was admitted', () => {
+  const body = (over: object = {}) => ({
+    model: stack.models[0]!,
+    max_tokens: 7,
+    min_tokens: 7,
+    ignore_eos: true,
+    messages: [{ role: 'user', content: 'hi' }],
+    ...over,
+  });
+  const infer = async (over: object = {}): Promise<string> => {
+    const answer = await call(stack.baseUrl, stack.demo.inferenceKey, 'POST', '/v1/chat/completions', body(over));
+    expect(answer.status).toBe(200);
+    return answer.headers.get('x-request-id')!;
+  };
+  /** Once billing has booked it. */
+  const charged = (requestId: string) =>
+    eventually(async () => {
+      const told = await explained(requestId);
+      return told['outcome'] === 'charged' && told;
+    });
+  const pico = (usd: unknown) => {
+    const [, sign, whole, fraction] = /^(-?)(\d+)\.(\d{2,12})$/.exec(usd as string)!;
+    return BigInt(`${sign}${whole}${fraction!.padEnd(12, '0')}`);
+  };
+  /** What the ledger and the prices say of the same request. */
+  const expectExact = async (requestId: string, told: Record<string, unknown>) => {
+    const { body: ledger } = await management<Transaction[]>('GET', '/api/billing/ledger');
+    const ours = ledger.data.filter((one) => one.requestId === requestId);
+    expect(ours.length).toBeGreaterThan(0);
+    const moved = (one: Transaction, account: string) =>
+      one.entries.filter((entry) => entry.account === account).reduce((sum, { amount }) => sum + pico(amount), 0n);
+    const byId = (one: { id: string }, other: { id: string }) => (one.id < other.id ? -1 : 1);
+    expect((told['transactions'] as { id: string }[]).toSorted(byId)).toEqual(
+      ours.toSorted(byId).map((one) => ({
+        id: one.id,
+        kind: one.kind,
+        amount: one.entries.find(({ account }) => account === 'available')?.amount ?? '0.00',
+        at: one.createdAt,
+      })),
+    );
+    const sum = (account: string) => ours.reduce((total, one) => total + moved(one, account), 0n);
+    expect([pico(told['charged']), pico(told['absorbed'])]).toEqual([-sum('available'), -sum('absorbed:overrun')]);
+    expect(pico(told['cost'])).toBe(sum('revenue:usage'));
+    const prices = told['prices'] as Record<'input' | 'cachedInput' | 'output', string>;
+    const count = (field: string) => BigInt(told[field] as number);
+    const cost =
+      (count('inputTokens') - count('cachedInputTokens')) * pico(prices.input) +
+      count('cachedInputTokens') * pico(prices.cachedInput) +
+      count('outputTokens') * pico(prices.output);
+    expect([pico(told['cost']), cost > 0n]).toEqual([cost, true]);
+  };
+
+  it('says how it was charged: exactly what the ledger has, and tokens × prices', async () => {
+    const requestId = await infer();
+    const told = await charged(requestId);
+    expect(told).toMatchObject({
+      requestId,
+      project: 'default',
+      model: stack.models[0],
+      endpoint: 'chat/completions',
+      stream: false,
+      result: 'ok',
+      estimated: false,
+      outputTokens: 7,
+      audioMs: 0,
+      currency: 'USD',
+      worker: expect.any(String),
+      attempt: 1,
+    });
+    await expectExact(requestId, told);
+  });
+
+  it('says what of a stream that its client left was charged', async () => {
+    const leaving = new AbortController();
+    const answer = await fetch(`${stack.baseUrl}/v1/chat/completions`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${stack.demo.inferenceKey}`, 'content-type': 'application/json' },
+      body: JSON.stringify(body({ stream: true, max_tokens: 5_000, min_tokens: 5_000 })),
+      signal: leaving.signal,
+    });
+    const reader = answer.body!.pipeThrough(new TextDecoderStream()).getReader();
+    let seen = '';
+    // The first event may have no token in it.
+    while (seen.split('data: ').length < 5) seen += (await reader.read()).value!;
+    leaving.abort();
+    const requestId = answer.headers.get('x-request-id')!;
+    const told = await charged(requestId);
+    expect(told).toMatchObject({ stream: true, result: 'aborted' });
+    expect(told['outputTokens']).toBeLessThan(5_000);
+    await expectExact(requestId, told);
+  });
+
+  it('says why it failed after all, with its charge beside', async () => {
+    const { url } = stack.workers[0]!;
+    await call(url, stack.workerSecret, 'POST', '/sim/faults', { errorStatus: 500 });
+    try {
+      const failed = await chat(stack.demo.inferenceKey, stack.models[0]!);
+      expect([failed.status, failed.body.error.code]).toEqual([502, 'worker_error']);
+      const told = await eventually(async () => {
+        const { status, body: found } = await management<Record<string, unknown>>(
+          'GET',
+          `/api/explain/${failed.headers.get('x-request-id')}`,
+        );
+        const charge = found.data?.['charge'] as Record<string, unknown> | null | undefined;
+        return status === 200 && typeof charge?.['charged'] === 'string' && found.data;
+      });
+      expect(told).toMatchObject({
+        outcome: 'refused',
+        code: 'worker_error',
+        charge: { result: 'error', outputTokens: 0, cost: '0.00', charged: '0.00', transactions: [] },
+      });
+    } finally {
+      await call(url, stack.workerSecret, 'POST', '/sim/faults', {});
+    }
+  });
+
+  it('is for managers of its project and organization: to all others it never was', async () => {
+    await management('POST', '/api/projects', { slug: 'elsewhere' });
+    const managerOf = async (project: string) =>
+      (await management<{ apiKey: string }>('POST', '/api/keys/management', { name: `of ${project}`, project })).body
+        .data.apiKey;
+    const { body: stranger } = await operator<{ managementKey: { apiKey: string } }>(
+      'POST',
+      '/api/operator/organizations',
+      { name: 'Strangers' },
+    );
+    const requestId = await infer();
+    await charged(requestId);
+    const ask = async (key: string) => {
+      const answer = await call<Partial<Failure>>(stack.baseUrl, key, 'GET', `/api/explain/${requestId}`);
+      return [answer.status, answer.body.error?.code];
+    };
+    expect(await ask(await managerOf('default'))).toEqual([200, undefined]);
+    expect(await ask(await managerOf('elsewhere'))).toEqual([404, 'not_found']);
+    expect(await ask(stranger.data.managementKey.apiKey)).toEqual([404, 'not_found']);
+    expect(await ask(stack.demo.inferenceKey)).toEqual([403, 'wrong_credential_type']);
+  });
+});

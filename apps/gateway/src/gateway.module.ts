@@ -6,6 +6,7 @@ import { connect, type Messaging } from '@sluice/messaging';
 import { systemClock } from '@sluice/primitives/clock';
 import { systemId } from '@sluice/primitives/id';
 import { HealthRegistry, logBroker, ServiceClient, ServiceTokens } from '@sluice/service-kit';
+import { Explanations } from './explain/explanations.service.js';
 import { GenerationsRoute } from './generations/generations.route.js';
 import type { GatewayConfig } from './gateway.config.js';
 import { Uploads } from './audio/uploads.service.js';
@@ -227,9 +228,27 @@ export class GatewayModule {
           useFactory: (admission: Admission, refusals: Refusals) => new ModelsRoute(admission, refusals),
         },
         {
+          provide: Explanations,
+          inject: [ServiceTokens],
+          // Clients of its own, as what customers ask must not close the ways of look-ups and of the journal.
+          useFactory: (tokens: ServiceTokens) =>
+            new Explanations({
+              auth: new ServiceClient('auth', config.AUTH_URL, tokens),
+              billing: new ServiceClient('billing', config.BILLING_URL, tokens),
+              metering: new ServiceClient('metering', config.METERING_URL, tokens),
+            }),
+        },
+        {
           provide: ManagementRoute,
-          inject: [Keys, ServiceTokens, PreviousUses, CLIENTS, Refusals],
-          useFactory: (keys: Keys, tokens: ServiceTokens, uses: PreviousUses, { auth }: Clients, refusals: Refusals) =>
+          inject: [Keys, ServiceTokens, PreviousUses, CLIENTS, Refusals, Explanations],
+          useFactory: (
+            keys: Keys,
+            tokens: ServiceTokens,
+            uses: PreviousUses,
+            { auth }: Clients,
+            refusals: Refusals,
+            explanations: Explanations,
+          ) =>
             new ManagementRoute(
               {
                 auth: config.AUTH_URL,
@@ -242,6 +261,7 @@ export class GatewayModule {
               uses,
               new AuditClient(auth),
               refusals,
+              explanations,
             ),
         },
         Lifecycle,

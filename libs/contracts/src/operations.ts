@@ -72,8 +72,8 @@ export const ORGANIZATION_WIDE: readonly Permission[] = [
   'billing:write',
 ];
 
-/** A path that is not there yet says so by its name. */
-export type Owner = 'auth' | 'billing' | 'metering' | 'router' | 'not-yet';
+/** `gateway`: it answers itself, from what others know. A path that is not there yet says so by its name. */
+export type Owner = 'auth' | 'billing' | 'metering' | 'router' | 'gateway' | 'not-yet';
 
 export interface Operation {
   readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
@@ -147,7 +147,7 @@ export const OPERATIONS: readonly Operation[] = [
   ...on('metering', 'GET', '/api/usage', 'usage:read'),
   ...on('not-yet', 'GET', '/api/usage/export', 'usage:read'),
   ...on('not-yet', 'GET', '/api/usage/completeness', 'usage:read'),
-  ...on('auth', 'GET', '/api/explain/:requestId', 'usage:read'),
+  ...on('gateway', 'GET', '/api/explain/:requestId', 'usage:read'),
   ...on('auth', 'GET POST', '/api/operator/organizations', 'operator'),
   ...on('auth', 'GET', '/api/operator/organizations/:id', 'operator'),
   ...on('auth', 'POST', '/api/operator/organizations/:id/suspend', 'operator'),

@@ -26,5 +26,12 @@ export const refusalSchema = z.strictObject({
 });
 export type Refusal = z.infer<typeof refusalSchema>;
 
+/** GET /internal/refusals/:requestId, for the gateway with the actor who asks. */
+export const refusedRequestSchema = z
+  .object(refusalSchema.shape)
+  .omit({ organizationId: true, project: true })
+  .extend({ remedy: z.string().nullable() });
+export type RefusedRequest = z.infer<typeof refusedRequestSchema>;
+
 /** POST /internal/refusals — one that came before changes nothing. */
 export const refusalsRequestSchema = z.strictObject({ refusals: z.array(refusalSchema).min(1).max(MAX_REFUSALS) });

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import type { Refusal } from '@sluice/contracts/refusals';
+import type { Refusal, RefusedRequest } from '@sluice/contracts/refusals';
 import { systemId } from '@sluice/primitives/id';
 import { manualClock, withBacking } from '@sluice/testing';
 import { auditApp } from '../audit/audit-app.fixture.js';
@@ -35,7 +35,7 @@ const refusal = (over: Partial<Refusal> = {}): Refusal => ({
 });
 const tell = (refusals: readonly unknown[]) => app.call('POST', '/internal/refusals', { body: { refusals } });
 const explain = (requestId: string, organizationId = 'o1', project: string | null = null) =>
-  app.call('GET', `/api/explain/${requestId}`, { as: someone(organizationId, { project }) });
+  app.call<RefusedRequest>('GET', `/internal/refusals/${requestId}`, { as: someone(organizationId, { project }) });
 const countOf = async (organizationId: string) => {
   const [row] = await database.orm.em
     .fork()
@@ -43,14 +43,14 @@ const countOf = async (organizationId: string) => {
   return Number(row!.count);
 };
 
-describe('GET /api/explain/:requestId', () => {
+describe('GET /internal/refusals/:requestId', () => {
   it('200: what was refused, why, and what to do about it', async () => {
     const told = refusal();
     expect((await tell([told])).status).toBe(204);
     const { status, body } = await explain(told.requestId);
     const { organizationId: _o, project: _p, ...shown } = told;
     expect(status).toBe(200);
-    expect(body.data).toEqual({ ...shown, outcome: 'refused', remedy: 'Wait as long as retry-after says.' });
+    expect(body).toEqual({ ...shown, remedy: 'Wait as long as retry-after says.' });
   });
 
   it('404 for another organization, for a key of another project, for an id that nobody knows', async () => {
@@ -72,11 +72,12 @@ describe('GET /api/explain/:requestId', () => {
     expect((await explain(told.requestId, 'o1', 'p1')).status).toBe(404);
   });
 
-  it('400 for an id that is too long, 403 for an operator, 401 without an actor', async () => {
-    expect((await explain('x'.repeat(129))).status).toBe(400);
+  it('403 for an operator and for other services, 401 without an actor', async () => {
+    const path = `/internal/refusals/${systemId()}`;
     const operator = someone(null, { kind: 'operator' });
-    expect((await app.call('GET', '/api/explain/x', { as: operator })).status).toBe(403);
-    expect((await app.call('GET', '/api/explain/x')).status).toBe(401);
+    expect((await app.call('GET', path, { as: operator })).status).toBe(403);
+    expect((await app.call('GET', path, { by: 'billing' })).status).toBe(403);
+    expect((await app.call('GET', path)).status).toBe(401);
   });
 });
 
@@ -85,7 +86,7 @@ describe('refusals are kept', () => {
     const told = refusal();
     await tell([told]);
     await tell([told, { ...told, organizationId: 'o2', message: 'mine now' }]);
-    expect((await explain(told.requestId)).body.data).toMatchObject({ message: told.message });
+    expect((await explain(told.requestId)).body).toMatchObject({ message: told.message });
     expect((await explain(told.requestId, 'o2')).status).toBe(404);
   });
 

@@ -10,11 +10,9 @@ import { refuse } from '../inference/refuse.js';
 import { dialectOf } from '../dialects/dialect-of.js';
 import { limitScopes } from '../limits/limit-scopes.js';
 import type { Refusals } from '../refusals/refusals.service.js';
-import { beganAt, requestIdOf } from './request-id.js';
+import { mayBeUnderWay, requestIdOf } from './request-id.js';
 
 const ANSWER_MS = 1_000;
-/** A request that began so recently may still run, or be on its way to metering: the longest deadline, and some more. */
-const UNDER_WAY_MS = 3_900_000;
 
 /**
  * `GET /v1/generations/:id`: what one request of this key took and cost, from metering's record. It is a question to a
@@ -63,8 +61,7 @@ export class GenerationsRoute implements OnApplicationShutdown {
       const { code } = toRejected(error);
       if (code !== 'not_found') throw error;
       // Another key's, one that never was, and one that is not metered yet look alike, but for the age that an id tells.
-      const age = systemClock.now() - beganAt(requestId);
-      const young = age > -UNDER_WAY_MS && age < UNDER_WAY_MS;
+      const young = mayBeUnderWay(requestId, systemClock.now());
       const sentence = 'No ended request of this key has this id; one that has just ended is there a moment later.';
       throw new Rejected('not_found', sentence, { param: 'id', ...(young ? { retryAfter: 1 } : {}) });
     }

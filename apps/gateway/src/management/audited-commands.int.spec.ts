@@ -9,6 +9,7 @@ import fastify, { type FastifyInstance } from 'fastify';
 import { register } from 'prom-client';
 import { keysWithAuth } from '../keys/keys.fixture.js';
 import type { PreviousUses } from '../keys/previous-uses.service.js';
+import type { Explanations } from '../explain/explanations.service.js';
 import type { Refused, Refusals } from '../refusals/refusals.service.js';
 import { AuditClient } from './audit.client.js';
 import { ManagementRoute } from './management.route.js';
@@ -54,6 +55,7 @@ beforeEach(async () => {
     { note: () => {} } as unknown as PreviousUses,
     new AuditClient({ tell } as unknown as ServiceClient),
     refusals as unknown as Refusals,
+    {} as Explanations,
   );
   gateway = fastify();
   gateway.removeAllContentTypeParsers();

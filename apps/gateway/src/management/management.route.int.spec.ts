@@ -7,6 +7,7 @@ import { aCredential } from '@sluice/contracts/credential.fixture';
 import type { ServiceTokens } from '@sluice/service-kit';
 import fastify, { type FastifyInstance } from 'fastify';
 import { register } from 'prom-client';
+import type { Explanations } from '../explain/explanations.service.js';
 import { keysWithAuth } from '../keys/keys.fixture.js';
 import type { PreviousUses } from '../keys/previous-uses.service.js';
 import type { Refusals } from '../refusals/refusals.service.js';
@@ -21,6 +22,8 @@ let url: string;
 /** What an owner answers. */
 let answer: (request: IncomingMessage, response: ServerResponse) => void;
 let commands: string[];
+/** What the gateway itself answers. */
+let explain: (actor: Actor, id: string) => object;
 let actor: Actor | undefined;
 /** Happens while the actor is signed. */
 let meanwhile: () => void;
@@ -31,6 +34,7 @@ beforeEach(async () => {
   register.clear();
   auth = keysWithAuth();
   commands = [];
+  explain = () => ({});
   meanwhile = () => {};
   answer = (_request, response) => response.end('{"success":true}');
   owner = createServer((request, response) => {
@@ -53,6 +57,7 @@ beforeEach(async () => {
     { note: () => {} } as unknown as PreviousUses,
     { takes: () => false } as unknown as AuditClient,
     { note: () => {} } as unknown as Refusals,
+    { find: async (...asked: [Actor, string]) => explain(...asked) } as unknown as Explanations,
   );
   gateway = fastify({ trustProxy: ['127.0.0.1'] });
   gateway.removeAllContentTypeParsers();
@@ -155,6 +160,27 @@ describe('the management plane', () => {
     };
     const got = await call(secret, 'GET', '/api/keys');
     expect([got.status, got.text]).toEqual([401, expect.not.stringContaining('secret')]);
+  });
+
+  it('explains a request to who may read usage, asking no owner, and not on a key which ended meanwhile', async () => {
+    const secret = auth.add('management', admin({ project: 'p1' }));
+    explain = ({ organizationId, project }, id) => ({ organizationId, project, id });
+    const got = await call(secret, 'GET', '/api/explain/r1?x=/y');
+    const shown = { success: true, data: { organizationId: 'o1', project: 'p1', id: 'r1' } };
+    expect([got.status, JSON.parse(got.text), commands]).toEqual([200, shown, []]);
+    const mayNot = await call(
+      auth.add('management', admin({ keyId: 'mk2', scopes: ['inference:read'] })),
+      'GET',
+      '/api/explain/r1',
+    );
+    expect([mayNot.status, codeOf(mayNot)]).toEqual([403, 'scope_insufficient']);
+    explain = () => {
+      auth.remove(secret);
+      auth.keys.invalidate({ id: 'mk1', version: 2, inflight: 'cut' });
+      return { cost: 'secret' };
+    };
+    const late = await call(secret, 'GET', '/api/explain/r1');
+    expect([late.status, late.text]).toEqual([401, expect.not.stringContaining('secret')]);
   });
 
   it('answers the command by which a credential ends itself', async () => {

@@ -6,6 +6,7 @@ import { planeOf } from '@sluice/primitives/secret';
 import {
   loggerFor,
   managementProblem,
+  ok,
   openaiProblem,
   problemHeaders,
   toRejected,
@@ -14,6 +15,7 @@ import {
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Counter } from 'prom-client';
 import { Pool } from 'undici';
+import type { Explanations } from '../explain/explanations.service.js';
 import type { Keys } from '../keys/keys.service.js';
 import { requireAddress } from '../keys/permits.js';
 import type { PreviousUses } from '../keys/previous-uses.service.js';
@@ -51,6 +53,7 @@ export class ManagementRoute {
     private readonly previousUses: PreviousUses,
     private readonly audit: AuditClient,
     private readonly refusals: Refusals,
+    private readonly explanations: Explanations,
   ) {
     for (const [service, url] of Object.entries(urls)) {
       this.pools.set(
@@ -119,21 +122,20 @@ export class ManagementRoute {
     const called = request.url.split('?', 1)[0]!;
     const audited = this.audit.takes(operation);
     if (audited) await this.audit.command(actor, operation, called, body);
-    const authorization = await this.tokens.headerFor(owner, actor);
-    // Signing takes a turn: evidence and rights are looked at again in the turn in which the command goes out.
-    while (!this.holds(digest, request, permission)) await this.keys.find(digest!);
-    const headers: Record<string, string> = { authorization, 'x-request-id': request.id };
-    for (const name of PASSED_HEADERS) {
-      const value = request.headers[name];
-      // Many clients name a type with every request; a DELETE without a body is not one with bad JSON.
-      if (typeof value === 'string' && (body || name !== 'content-type')) headers[name] = value;
+    let answer: Answer;
+    if (owner === 'gateway') answer = await this.explain(actor, called);
+    else {
+      const authorization = await this.tokens.headerFor(owner, actor);
+      // Signing takes a turn: evidence and rights are looked at again in the turn in which the command goes out.
+      while (!this.holds(digest, request, permission)) await this.keys.find(digest!);
+      const headers: Record<string, string> = { authorization, 'x-request-id': request.id };
+      for (const name of PASSED_HEADERS) {
+        const value = request.headers[name];
+        // Many clients name a type with every request; a DELETE without a body is not one with bad JSON.
+        if (typeof value === 'string' && (body || name !== 'content-type')) headers[name] = value;
+      }
+      answer = await this.send(owner, { method: request.method, path: request.url, headers, body: body ?? null });
     }
-    const answer = await this.send(owner, {
-      method: request.method,
-      path: request.url,
-      headers,
-      body: body ?? null,
-    });
     if (audited) this.audit.outcome(actor, operation, called, answer.status);
     // And before what was read goes out. A command is done, and may have ended its own credential, as a logout does.
     if (method === 'GET') {
@@ -146,6 +148,12 @@ export class ManagementRoute {
     }
     await reply.status(answer.status).headers(shown).send(answer.bytes);
     return answer;
+  }
+
+  /** The only operation of the gateway's own. */
+  private async explain(actor: Actor, called: string): Promise<Answer> {
+    const explanation = await this.explanations.find(actor, called.slice(called.lastIndexOf('/') + 1));
+    return { status: 200, headers: {}, bytes: Buffer.from(JSON.stringify(ok(explanation))) };
   }
 
   /** @throws Rejected `invalid_api_key`, `api_key_expired`, `ip_not_allowed`, `unavailable` */
