@@ -15,6 +15,7 @@ export function readBody(body: Readable, limit: number): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     let chunks: Buffer[] = [];
     let length = 0;
+    let ended = false;
     const tooLarge = () => new Rejected('request_too_large', `The body is larger than ${limit} bytes.`);
     body.on('data', (chunk: Buffer) => {
       length += chunk.length;
@@ -25,11 +26,13 @@ export function readBody(body: Readable, limit: number): Promise<Buffer> {
       body.destroy();
     });
     body.once('end', () => {
+      ended = true;
       if (length > limit) reject(tooLarge());
       else resolve(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, length));
     });
     body.once('error', reject);
-    // After its end, or the error, it is too late for this.
-    body.once('close', () => reject(new Error('the body broke off')));
+    body.once('close', () => {
+      if (!ended) reject(new Error('the body broke off'));
+    });
   });
 }
