@@ -7,6 +7,8 @@ import { dataOf } from './stream.ts';
 /** What only a worker's fault explains. */
 const WORKERS_FAULT = new Set(['worker_error', 'unavailable', 'timeout', 'queue_full']);
 const ANTHROPIC = /^\/(?:inference\/v1|v1|w\/[^/]+\/[^/]+\/v1)\/messages(?:[/?]|$)/;
+/** Whose dialect a header tells, and with it the shape of its errors. */
+const MODELS = /\/v1\/models(?:[/?]|$)/;
 const ANTHROPIC_TYPES = new Map(
   (Object.keys(ERRORS) as ErrorCode[]).map((code) => [`${inAnthropic(code).status} ${inAnthropic(code).type}`, code]),
 );
@@ -36,7 +38,8 @@ function judgeRefusal(one: Case, { status, headers, body, whole }: Heard): strin
     const workers = one.script !== undefined && status! < 500 && typeof said === 'object' && said !== null;
     return workers ? undefined : `status ${status} in no dialect: ${text.slice(0, 200)}`;
   }
-  const code = ANTHROPIC.test(one.path)
+  const anthropic = ANTHROPIC.test(one.path) || (MODELS.test(one.path) && said?.type === 'error');
+  const code = anthropic
     ? (ANTHROPIC_TYPES.get(`${status} ${String(error.type)}`) ?? String(error.code))
     : String(error.code);
   if (code === 'internal_error' || status === 500) return `an error of our own: ${text.slice(0, 200)}`;
@@ -47,7 +50,7 @@ function judgeRefusal(one: Case, { status, headers, body, whole }: Heard): strin
   if (one.kind === 'worker' && !broken) return `a sound exchange was refused: ${status} ${text.slice(0, 200)}`;
   const own = code in ERRORS;
   if (status! >= 500 && (!own || !WORKERS_FAULT.has(code))) return `status ${status} with code ${code}`;
-  return own || one.script !== undefined || ANTHROPIC.test(one.path) ? undefined : `status ${status} with code ${code}`;
+  return own || one.script !== undefined || anthropic ? undefined : `status ${status} with code ${code}`;
 }
 
 function judgeGood(one: Case, { headers, body, whole }: Heard): string | undefined {
