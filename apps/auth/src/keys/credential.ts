@@ -11,9 +11,8 @@ export function credentialOfKey(presented: PresentedKey, now: number): Credentia
   const { key, until, organizationSuspended, organizationVersion, organizationLimits, projectLimits } = presented;
   if (key.status === 'expired') throw new Rejected('api_key_expired');
   const graceOver = until !== null && until.getTime() <= now;
-  if (key.status !== 'active' || key.suspended || organizationSuspended || graceOver) {
-    throw new Rejected('invalid_api_key');
-  }
+  // Of a suspension the organization decides: what is written on its keys follows later, in both directions.
+  if (key.status !== 'active' || organizationSuspended || graceOver) throw new Rejected('invalid_api_key');
   if (key.expiresAt && key.expiresAt.getTime() <= now) throw new Rejected('api_key_expired');
   return {
     keyId: key.keyId,

@@ -46,19 +46,19 @@ export function publishKey(stored: StoredEvent<KeyEvent>): OutboundMessage[] {
   return [...messages, { id, subject, payload: envelope, contentType: CLOUD_EVENT_CONTENT_TYPE }];
 }
 
-/** What becomes of requests in flight on the key; undefined for an event that changes nothing at a gateway. */
+/**
+ * What becomes of requests in flight on the key; undefined for an event that changes nothing at a gateway. So is a
+ * suspension: the organization's own invalidation said it of all keys, and this may come when it is over again.
+ */
 function inflightOf(event: KeyEvent): Invalidation['inflight'] | undefined {
   switch (event.type) {
     case 'KeyRevoked':
       return event.data.inflight;
-    case 'KeySuspended':
-      return 'cut';
     case 'KeyRotated':
       // With a grace both secrets are good: nobody's answer is cut for it.
       return event.data.previousUntil === null ? 'cut' : 'drain';
     case 'KeyUpdated':
     case 'KeyReactivated':
-    case 'KeyResumed':
       return 'drain';
     default:
       return undefined;

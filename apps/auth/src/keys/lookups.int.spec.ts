@@ -164,6 +164,17 @@ describe('a look-up', () => {
     expect(organizationVersion).toBeGreaterThan(1);
   });
 
+  it('is good again as soon as the suspension is over, before its keys, which were told of it, are told', async () => {
+    await suite.organizations.create(operator, 'o4', 'o4');
+    suite.billing['/internal/funds/o4'] = { available: '1' };
+    const { key, secret } = await issue({}, 'o4');
+    const metadata = { actor: 'system:suspension', correlationId: 'c' };
+    await suite.organizations.suspend(operator, 'o4', 'unpaid');
+    await suite.keys.setSuspended([key.keyId], true, metadata);
+    await suite.organizations.resume(operator, 'o4');
+    expect(await lookup(secret)).toMatchObject({ keyId: key.keyId });
+  });
+
   it('tells the limits of the organization and of the project of the key, and the version that they are of', async () => {
     await suite.organizations.create(operator, 'o3', 'o3');
     suite.billing['/internal/funds/o3'] = { available: '1' };

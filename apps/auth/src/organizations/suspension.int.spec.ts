@@ -59,6 +59,8 @@ describe('a suspension', () => {
     // What was deleted stays so.
     expect(reactivated).toMatchObject([{ keyId: active!.keyId }]);
     expect((await app.organizations.organization(organizationId)).statusVersion).toBeGreaterThan(row.statusVersion);
+    // Told late, a key's own would cut what runs since the end of the suspension.
+    expect(app.stored.filter(({ subject }) => subject === `keyfeed.key.${active!.keyId}`)).toEqual([]);
   });
 
   it('that is repeated asks every gateway again and tells nobody twice', async () => {
