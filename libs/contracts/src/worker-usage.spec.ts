@@ -32,6 +32,11 @@ describe('the last count in a piece of an answer', () => {
     expect(lastUsage(Buffer.from(`{"x":1,"response":${response}}`))).toEqual({ input: 7, cachedInput: 2, output: 3 });
   });
 
+  it('is read whole, whatever text stands in it', () => {
+    const usage = lastUsage(Buffer.from('{"id":1,"usage":{"tier":"} \\"{","prompt_tokens":7,"completion_tokens":2}}'));
+    expect(usage).toEqual({ input: 7, cachedInput: 0, output: 2 });
+  });
+
   it('is not believed where it cannot be', () => {
     for (const usage of [
       'null',

@@ -1,3 +1,5 @@
+import { memberAt, type MemberBytes } from '@sluice/primitives/json-bytes';
+
 /**
  * How workers tell what a request took, in the dialects that they speak: a format of others, read by the gateway of every
  * answer, and by the router of what was cut.
@@ -37,58 +39,31 @@ function sane(input: unknown, cachedInput: unknown, output: unknown): TokenUsage
 }
 
 const USAGE_KEY = Buffer.from('"usage":');
-const COMMA = 0x2c;
-const OPEN = 0x7b;
-const CLOSE = 0x7d;
 
-/** The last count that stands whole in a piece of an answer, wherever the piece was cut off; undefined where none does. */
-export function lastUsage(piece: Buffer): TokenUsage | undefined {
-  for (let key = piece.lastIndexOf(USAGE_KEY); key > 0; key = piece.lastIndexOf(USAGE_KEY, key - 1)) {
-    const value = memberAt(piece, key)?.value;
-    const usage = readUsage(value) ?? readResponsesUsage(value);
-    if (usage) return usage;
+/** The last `usage` in the bytes of JSON whose value stands whole, of what begins at `from` or before; undefined: none does. */
+export function lastUsageMember(bytes: Buffer, from = bytes.length): MemberBytes | undefined {
+  for (let key = bytes.lastIndexOf(USAGE_KEY, from); key > 0; key = bytes.lastIndexOf(USAGE_KEY, key - 1)) {
+    const member = memberAt(bytes, key, USAGE_KEY.length);
+    if (member) return member;
   }
   return undefined;
 }
 
-function memberAt(piece: Buffer, key: number): { readonly value: unknown } | undefined {
-  const before = piece[skipSpaceBack(piece, key)];
-  if (before !== COMMA && before !== OPEN) return undefined; // an escaped quote: text, not a member
-  const begin = skipSpace(piece, key + USAGE_KEY.length);
-  const end = endOfValue(piece, begin);
+/** What stands there; undefined where it is no JSON. */
+export function memberValue(bytes: Buffer, { value, end }: MemberBytes): unknown {
   try {
-    return end === -1 ? undefined : { value: JSON.parse(piece.toString('utf8', begin, end)) };
+    return JSON.parse(bytes.toString('utf8', value, end));
   } catch {
     return undefined;
   }
 }
 
-/** End of the object or literal at `begin`; a usage object holds no strings with braces. -1 when it does not end. */
-function endOfValue(event: Buffer, begin: number): number {
-  if (event[begin] !== OPEN) {
-    let at = begin;
-    while (at < event.length && event[at]! >= 0x61 && event[at]! <= 0x7a) at++;
-    return at > begin ? at : -1;
+/** The last count that stands whole in a piece of an answer, wherever the piece was cut off; undefined where none does. */
+export function lastUsage(piece: Buffer): TokenUsage | undefined {
+  for (let member = lastUsageMember(piece); member; member = lastUsageMember(piece, member.key - 1)) {
+    const value = memberValue(piece, member);
+    const usage = readUsage(value) ?? readResponsesUsage(value);
+    if (usage) return usage;
   }
-  let depth = 0;
-  for (let at = begin; at < event.length; at++) {
-    if (event[at] === OPEN) depth++;
-    else if (event[at] === CLOSE && --depth === 0) return at + 1;
-  }
-  return -1;
-}
-
-const isSpace = (byte: number): boolean => byte === 0x20 || byte === 0x09 || byte === 0x0a || byte === 0x0d;
-
-function skipSpace(event: Buffer, from: number): number {
-  let at = from;
-  while (at < event.length && isSpace(event[at]!)) at++;
-  return at;
-}
-
-/** Index of the last byte before `from` that is no space. */
-function skipSpaceBack(event: Buffer, from: number): number {
-  let at = from - 1;
-  while (at >= 0 && isSpace(event[at]!)) at--;
-  return at;
+  return undefined;
 }

@@ -1,4 +1,5 @@
-import { readUsage } from '@sluice/contracts/worker-usage';
+import { lastUsageMember, readUsage, memberValue } from '@sluice/contracts/worker-usage';
+import { closedBehind, skipSpace } from '@sluice/primitives/json-bytes';
 import type { ReportedUsage } from './usage.js';
 
 /** A worker that sends a longer event is broken; nothing is buffered without bound. */
@@ -6,13 +7,10 @@ export const MAX_EVENT_BYTES = 4 * 1024 * 1024;
 
 const LF = 10;
 const CR = 13;
-const QUOTE = 0x22;
 const COMMA = 0x2c;
-const BACKSLASH = 0x5c;
 const COLON = 0x3a;
 const SMALL_N = 0x6e;
 const OPEN = 0x7b;
-const CLOSE = 0x7d;
 
 export class SseError extends SyntaxError {
   override readonly name = 'SseError';
@@ -116,7 +114,6 @@ export const NOTHING: WorkerEvent = { bytes: Buffer.alloc(0), usage: undefined, 
 
 const BOM = Buffer.from('\uFEFF');
 const DATA = Buffer.from('data:');
-const USAGE_KEY = Buffer.from('"usage":');
 const ERROR_KEY = Buffer.from('"error"');
 const CHOICES_KEY = Buffer.from('"choices"');
 const DONE = Buffer.from('[DONE]');
@@ -176,69 +173,17 @@ function hasNoChoices(event: Buffer): boolean {
   return event[colon] === COLON && event[begin] === 0x5b && event[skipSpace(event, begin + 1)] === 0x5d;
 }
 
-/** Where the top-level `usage` member stands, with the comma that goes with it. Inside strings quotes are escaped. */
+/** Where the top-level `usage` member stands, with the comma that goes with it. */
 function usageMember(event: Buffer): { from: number; to: number; value: unknown } | undefined {
-  for (let key = event.lastIndexOf(USAGE_KEY); key > 0; key = event.lastIndexOf(USAGE_KEY, key - 1)) {
-    let from = key;
-    while (from > 0 && isSpace(event[from - 1]!)) from--;
-    const commaBefore = event[from - 1] === COMMA;
-    if (!commaBefore && event[from - 1] !== OPEN) continue; // an escaped quote: text, not a member
-    const begin = skipSpace(event, key + USAGE_KEY.length);
-    const end = endOfValue(event, begin);
+  for (let member = lastUsageMember(event); member; member = lastUsageMember(event, member.key - 1)) {
+    const { after, end } = member;
     // What closes behind it is the event itself, and no object within it.
-    if (end === -1 || closedBehind(event, end) !== 1) continue;
-    let to = end;
-    if (commaBefore) from--;
-    else if (event[skipSpace(event, end)] === COMMA) to = skipSpace(event, end) + 1;
-    try {
-      return { from, to, value: JSON.parse(event.toString('utf8', begin, end)) };
-    } catch {
-      return undefined;
-    }
+    if (closedBehind(event, end) !== 1) continue;
+    const value = memberValue(event, member);
+    if (value === undefined) return undefined;
+    if (event[after] === COMMA) return { from: after, to: end, value };
+    const next = skipSpace(event, end);
+    return { from: after + 1, to: event[next] === COMMA ? next + 1 : end, value };
   }
   return undefined;
-}
-
-/** End of the object or literal at `begin`; -1 when it does not end. */
-function endOfValue(event: Buffer, begin: number): number {
-  if (event[begin] !== OPEN) {
-    let at = begin;
-    while (at < event.length && event[at]! >= 0x61 && event[at]! <= 0x7a) at++;
-    return at > begin ? at : -1;
-  }
-  let depth = 0;
-  for (let at = begin; at < event.length; at++) {
-    if (event[at] === QUOTE) at = endOfString(event, at);
-    else if (event[at] === OPEN) depth++;
-    else if (event[at] === CLOSE && --depth === 0) return at + 1;
-  }
-  return -1;
-}
-
-/** How many objects are closed from there to the end that were opened before. */
-function closedBehind(event: Buffer, from: number): number {
-  let closed = 0;
-  for (let at = from; at < event.length; at++) {
-    if (event[at] === QUOTE) at = endOfString(event, at);
-    else if (event[at] === OPEN) closed--;
-    else if (event[at] === CLOSE) closed++;
-  }
-  return closed;
-}
-
-/** Index of the quote that ends the string which begins at `begin`. */
-function endOfString(event: Buffer, begin: number): number {
-  for (let at = begin + 1; at < event.length; at++) {
-    if (event[at] === BACKSLASH) at++;
-    else if (event[at] === QUOTE) return at;
-  }
-  return event.length;
-}
-
-const isSpace = (byte: number): boolean => byte === 0x20 || byte === 0x09 || byte === LF || byte === CR;
-
-function skipSpace(event: Buffer, from: number): number {
-  let at = from;
-  while (at < event.length && isSpace(event[at]!)) at++;
-  return at;
 }

@@ -1,9 +1,10 @@
+import { skipSpace, skipSpaceBack } from '@sluice/primitives/json-bytes';
+
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 const [COLON, COMMA] = [0x3a, 0x2c];
 const OPENING: ReadonlySet<number> = new Set([0x7b, 0x5b]);
 const CLOSING: ReadonlySet<number> = new Set([0x7d, 0x5d]);
-const SPACE: ReadonlySet<number> = new Set([0x20, 0x09, 0x0a, 0x0d]);
 const KEY = Buffer.from('"model"');
 
 /**
@@ -26,14 +27,11 @@ export function withModel(raw: Buffer, model: string): Buffer {
       if (depth === 1 && from === -1) isKey = isModel(raw.subarray(at, end));
       at = end - 1;
     } else if (byte === COLON && depth === 1 && isKey) {
-      from = at + 1;
-      while (SPACE.has(raw[from]!)) from++;
+      from = skipSpace(raw, at + 1);
       isKey = false;
     } else if (depth === 1 && from !== -1 && (byte === COMMA || CLOSING.has(byte))) {
-      let to = at;
-      while (SPACE.has(raw[to - 1]!)) to--;
       parts.push(raw.subarray(kept, from), value);
-      [kept, from] = [to, -1];
+      [kept, from] = [skipSpaceBack(raw, at) + 1, -1];
     }
     if (OPENING.has(byte)) depth++;
     else if (CLOSING.has(byte)) depth--;
@@ -41,7 +39,7 @@ export function withModel(raw: Buffer, model: string): Buffer {
   return Buffer.concat([...parts, raw.subarray(kept)]);
 }
 
-/** Behind the closing quote of the string that begins at `at`. */
+/** Behind the closing quote of the string that begins at `at`; prompts are long, so it leaps from quote to quote. */
 function endOfString(raw: Buffer, at: number): number {
   for (let end = raw.indexOf(QUOTE, at + 1); end !== -1; end = raw.indexOf(QUOTE, end + 1)) {
     let escapes = 0;
