@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
 import Anthropic, {
   APIError,
@@ -12,6 +11,7 @@ import Anthropic, {
 import { formatSecret } from '@sluice/primitives/secret';
 import { Client } from 'pg';
 import { asked, askedWithTools, said } from './messages-requests.ts';
+import { faults, generations, keyOfAlmostNothing, newKey, rejection } from './sdk-clients.ts';
 import { call, eventually, STACK_START_MS, startTestStack, type TestStack } from '../stack.ts';
 
 let stack: TestStack;
@@ -35,27 +35,10 @@ afterAll(async () => {
   await metering?.end();
   await stack?.stop();
 });
-afterEach(() => faults({}));
+afterEach(() => faults(stack, {}));
 
 const clientOf = (apiKey: string, more: object = {}) =>
   new Anthropic({ baseURL: stack.baseUrl, apiKey, maxRetries: 0, ...more });
-const faults = (body: object) =>
-  Promise.all(
-    stack.workers.map(async ({ url }) =>
-      expect((await call(url, stack.workerSecret, 'POST', '/sim/faults', body)).status).toBeLessThan(300),
-    ),
-  );
-const newKey = async (body: object) => {
-  const answer = await call<{ data: { apiKey: string } }>(
-    stack.baseUrl,
-    stack.demo.managementKey,
-    'POST',
-    '/api/keys/credit',
-    body,
-  );
-  expect(answer.status).toBe(201);
-  return answer.body.data.apiKey;
-};
 const recorded = (requestId: string) =>
   eventually(
     async () =>
@@ -203,7 +186,7 @@ describe('counting tokens', () => {
   });
 
   it('is an estimate, and says so, where no worker can', async () => {
-    await faults({ errorStatus: 404 });
+    await faults(stack, { errorStatus: 404 });
     const { data, response } = await client.messages.countTokens(ask('Tell me of sluices.')).withResponse();
     expect(response.headers.get('x-sluice-estimated')).toBe('true');
     expect(data.input_tokens).toBeGreaterThan(3);
@@ -267,14 +250,14 @@ describe('what is refused', () => {
     ['errors', { errorStatus: 500 }, InternalServerError, 502, 'api_error'],
     ['are full', { errorStatus: 429 }, InternalServerError, 529, 'overloaded_error'],
   ] as const)('by workers that have nothing but %s', async (_what, wrong, type, status, kind) => {
-    await faults(wrong);
+    await faults(stack, wrong);
     const error = await client.messages.create(ask('Hi.')).catch((reason: unknown) => reason);
     expect(error).toBeInstanceOf(type);
     expect(error).toMatchObject({ status, type: kind });
   });
 
   it('over the rate, with the time to wait, as the limits stand', async () => {
-    const slow = clientOf(await newKey({ name: 'slow-messages', rpm: 1 }));
+    const slow = clientOf(await newKey(stack, { name: 'slow-messages', rpm: 1 }));
     await slow.messages.countTokens(ask('Hi.'));
     const error = (await slow.messages.create(ask('Hi.')).catch((reason: unknown) => reason)) as RateLimitError;
     expect(error).toBeInstanceOf(RateLimitError);
@@ -284,29 +267,8 @@ describe('what is refused', () => {
   });
 
   it('without credit is a matter of billing, which nobody tries again', async () => {
-    const operator = <T>(path: string, body: object) =>
-      call<{ data: T }>(stack.baseUrl, stack.operatorKey, 'POST', `/api/operator/${path}`, body, {
-        'idempotency-key': `spent-${path}`,
-      });
-    const made = await operator<{ id: string; managementKey: { apiKey: string } }>('organizations', { name: 'spent' });
-    const { id, managementKey } = made.body.data;
-    const drop = { organizationId: id, amount: '0.000001', reason: 'a drop' };
-    await eventually(async () => (await operator('credits', drop)).status < 300);
-    const manage = <T>(method: string, path: string, body: object) =>
-      call<{ data: T }>(stack.baseUrl, managementKey.apiKey, method, path, body);
-    const ensured = await manage('PUT', '/api/projects/default/workloads/large', { model: stack.models[0] });
-    expect(ensured.status).toBeLessThan(300);
-    const { body } = await eventually(async () => {
-      const key = await manage<{ apiKey: string }>('POST', '/api/keys/credit', { name: 'drop' });
-      return key.status === 201 && key;
-    });
-    const spent = clientOf(body.data.apiKey, { maxRetries: 5 });
-    const error = await eventually(async () =>
-      spent.messages.create(ask('Hi.')).then(
-        () => undefined,
-        (reason: unknown) => reason as APIError,
-      ),
-    );
+    const spent = clientOf(await keyOfAlmostNothing(stack), { maxRetries: 5 });
+    const error = (await eventually(() => rejection(spent.messages.create(ask('Hi.'))))) as APIError;
     expect(error).toMatchObject({ status: 402, type: 'billing_error' });
     expect(error.headers!.get('x-should-retry')).toBe('false');
   });
@@ -347,7 +309,7 @@ describe('what is refused', () => {
 
 describe('the official client', () => {
   it('tries again by itself, when our headers say', async () => {
-    await faults({ errorStatus: 429, requests: 1 });
+    await faults(stack, { errorStatus: 429, requests: 1 });
     const startedAt = performance.now();
     const message = await clientOf(stack.demo.inferenceKey, { maxRetries: 2 }).messages.create(ask('Hi.', 3));
     expect(message.stop_reason).toBe('max_tokens');
@@ -356,7 +318,7 @@ describe('the official client', () => {
 
   it('hears of an error in the midst of a stream, and what it got is metered', async () => {
     // Seconds behind its beginning: one that is lost before it is passed on would be tried again elsewhere.
-    await faults({ dieAfterTokens: 600 });
+    await faults(stack, { dieAfterTokens: 600 });
     const long = { ...ask('Count.', 2_000), min_tokens: 2_000 };
     const stream = client.messages.stream(long);
     const error = (await stream.finalMessage().catch((reason: unknown) => reason)) as APIError;
@@ -377,11 +339,7 @@ describe('the official client', () => {
     const record = await recorded(stream.request_id!);
     expect(record).toMatchObject({ outcome: 'aborted', endpoint: 'messages' });
     const logged = await eventually(async () =>
-      stack.workers
-        .flatMap(({ log }) => readFileSync(log, 'utf8').trim().split('\n'))
-        .filter((line) => line !== '')
-        .map((line) => JSON.parse(line) as { requestId: string; outcome: string; completionTokens: number })
-        .find(({ requestId }) => requestId === `${stream.request_id}.1`),
+      generations(stack).find(({ requestId }) => requestId === `${stream.request_id}.1`),
     );
     expect(logged.outcome).toBe('aborted');
     expect(logged.completionTokens).toBeLessThan(1_000);

@@ -1,7 +1,7 @@
-import { readFileSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
 import OpenAI from 'openai';
 import { Client } from 'pg';
+import { faults, generations } from './sdk-clients.ts';
 import { call, eventually, STACK_START_MS, startTestStack, type TestStack } from '../stack.ts';
 
 let stack: TestStack;
@@ -25,15 +25,9 @@ afterAll(async () => {
   await metering?.end();
   await stack?.stop();
 });
-afterEach(() => faults({}));
+afterEach(() => faults(stack, {}));
 
 const clientOf = (apiKey: string) => new OpenAI({ baseURL: `${stack.baseUrl}/v1`, apiKey, maxRetries: 0 });
-const faults = (body: object, workers = stack.workers) =>
-  Promise.all(
-    workers.map(async ({ url }) =>
-      expect((await call(url, stack.workerSecret, 'POST', '/sim/faults', body)).status).toBeLessThan(300),
-    ),
-  );
 const ask = (tokens: number) => ({
   model: stack.models[0]!,
   messages: [{ role: 'user' as const, content: 'Count.' }],
@@ -55,14 +49,6 @@ const recorded = (requestId: string) =>
     async () =>
       (await metering.query<Recorded>('select * from usage_records where request_id = $1', [requestId])).rows[0],
   );
-const workerLog = () =>
-  stack.workers.flatMap(({ log }) =>
-    readFileSync(log, 'utf8')
-      .trim()
-      .split('\n')
-      .filter((line) => line !== '')
-      .map((line) => JSON.parse(line) as { requestId: string; completionTokens: number; outcome: string }),
-  );
 
 describe('a stream', () => {
   it('that the client leaves is ended at the worker, and what was generated is metered', async () => {
@@ -71,7 +57,7 @@ describe('a stream', () => {
     for await (const _chunk of data) if (++chunks === 20) break; // the SDK closes the connection
     const record = await recorded(id!);
     expect(record.outcome).toBe('aborted');
-    const logged = await eventually(async () => workerLog().find(({ requestId }) => requestId === `${id}.1`));
+    const logged = await eventually(async () => generations(stack).find(({ requestId }) => requestId === `${id}.1`));
     expect(logged.outcome).toBe('aborted');
     expect(logged.completionTokens).toBeLessThan(1_000);
     expect(Number(record.output_tokens)).toBeGreaterThanOrEqual(15);
@@ -100,7 +86,7 @@ describe('a stream', () => {
 
   it('whose worker dies in the middle ends with an error, and what was delivered is metered', async () => {
     // Seconds behind its beginning: one that is lost before it is passed on would be tried again elsewhere.
-    await faults({ dieAfterTokens: 300 });
+    await faults(stack, { dieAfterTokens: 300 });
     const { data, request_id: id } = await stream(1_000);
     let chunks = 0;
     const read = async () => {
@@ -124,7 +110,7 @@ describe('a stream', () => {
 
 describe('a call whose worker fails before the first byte', () => {
   it('is answered by another one, and only the delivered attempt is metered', async () => {
-    await faults({ errorStatus: 500 }, [stack.workers[0]!]);
+    await faults(stack, { errorStatus: 500 }, [stack.workers[0]!]);
     const ids: string[] = [];
     const attempts = new Set<string>();
     // Whom a request goes to first is chance.
