@@ -1,6 +1,8 @@
 // npm run prove -- limits: every limit holds in every window at three gateways, and is used; through crashes too.
+import { mutantsNamed } from './runner/mutants.ts';
 import { wholeNumber, UsageError, type Program } from './runner/program.ts';
-import { huntMutants, mutantsNamed } from './limits/hunt.ts';
+import { huntMutants } from './limits/hunt.ts';
+import { MUTANTS } from './limits/mutants.ts';
 import { playLimits, SCENES, type Scene } from './limits/play.ts';
 import { timesOf } from './limits/times.ts';
 import { verdictOn } from './limits/verdict.ts';
@@ -30,7 +32,7 @@ export const program: Program = {
   async run(run) {
     const { values, random, say, stopping } = run;
     const asked = values['mutants'];
-    if (asked !== undefined) return huntMutants(mutantsNamed(String(asked)), random, run);
+    if (asked !== undefined) return huntMutants(mutantsNamed(MUTANTS, String(asked)), random, run);
     const times = timesOf(wholeNumber('window', values['window'], 5, 60));
     const script = {
       times,

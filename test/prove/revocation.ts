@@ -1,13 +1,15 @@
 // npm run prove -- revocation: a revoke that returned is in force everywhere.
 import { loadavg } from 'node:os';
+import { withMutants } from './runner/mutants.ts';
 import type { Goal, Program, Run, Verdict } from './runner/program.ts';
-import { UsageError, wholeNumber } from './runner/program.ts';
+import { wholeNumber } from './runner/program.ts';
 import type { Random } from './runner/random.ts';
 import { Checker } from './revocation/checker.ts';
 import { Cluster } from './revocation/cluster.ts';
 import { Desk } from './revocation/desk.ts';
 import { presentKinds } from './revocation/kinds.ts';
-import { huntMutants, mutantsNamed } from './revocation/hunt.ts';
+import { huntMutants } from './revocation/hunt.ts';
+import { MUTANTS } from './revocation/mutants.ts';
 import { runPhase } from './revocation/phases.ts';
 import { latency, latencyAtClient, timesByKind, violationText } from './revocation/report.ts';
 import { playScenarios, scenariosNamed } from './revocation/scenarios.ts';
@@ -34,19 +36,14 @@ export const program: Program = {
   },
   bare: { mutants: 'all' },
   async run(run) {
-    const { values, random, stopping } = run;
+    const { values } = run;
     const revokes = wholeNumber('revokes', values['revokes'], 0, 1_000_000);
     const scenarios = scenariosNamed(String(values['scenarios']));
-    const asked = values['mutants'];
-    const mutants = asked === undefined ? [] : mutantsNamed(String(asked));
-    if (values['only-mutants'] === true && asked === undefined) throw new UsageError('--only-mutants of what?');
-    const own =
-      values['only-mutants'] === true
-        ? { figures: {}, goals: {} }
-        : await unmutated(run, { revokes, scenarios, random: random.fork('own') });
-    if (mutants.length === 0 || stopping.aborted) return own;
-    const hunted = await huntMutants(mutants, random.fork('mutants'), run);
-    return { figures: { ...own.figures, ...hunted.figures }, goals: { ...own.goals, ...hunted.goals } };
+    return withMutants(run, {
+      mutants: MUTANTS,
+      unmutated: (random) => unmutated(run, { revokes, scenarios, random }),
+      hunt: (mutants, random) => huntMutants(mutants, random, run),
+    });
   },
 };
 

@@ -1,9 +1,11 @@
 // npm run prove -- usage: no usage is lost or counted twice.
+import { withMutants } from './runner/mutants.ts';
 import type { Goal, Program, Run, Verdict } from './runner/program.ts';
-import { UsageError, wholeNumber } from './runner/program.ts';
+import { wholeNumber } from './runner/program.ts';
 import type { Random } from './runner/random.ts';
 import { Cluster } from './usage/cluster.ts';
-import { huntMutants, mutantsNamed } from './usage/hunt.ts';
+import { huntMutants } from './usage/hunt.ts';
+import { MUTANTS } from './usage/mutants.ts';
 import { play, type Played } from './usage/play.ts';
 
 const SHOWN = 20;
@@ -24,19 +26,14 @@ export const program: Program = {
   },
   bare: { mutants: 'all' },
   async run(run) {
-    const { values, random, stopping } = run;
+    const { values } = run;
     const requests = wholeNumber('requests', values['requests'], 100, 10_000_000);
     const natsAwayMs = wholeNumber('nats-away', values['nats-away'], 1, 600) * 1_000;
-    const asked = values['mutants'];
-    const mutants = asked === undefined ? [] : mutantsNamed(String(asked));
-    if (values['only-mutants'] === true && asked === undefined) throw new UsageError('--only-mutants of what?');
-    const own =
-      values['only-mutants'] === true
-        ? { figures: {}, goals: {} }
-        : await unmutated(run, { requests, natsAwayMs, random: random.fork('own') });
-    if (mutants.length === 0 || stopping.aborted) return own;
-    const hunted = await huntMutants(mutants, random.fork('mutants'), run);
-    return { figures: { ...own.figures, ...hunted.figures }, goals: { ...own.goals, ...hunted.goals } };
+    return withMutants(run, {
+      mutants: MUTANTS,
+      unmutated: (random) => unmutated(run, { requests, natsAwayMs, random }),
+      hunt: (mutants, random) => huntMutants(mutants, random, run),
+    });
   },
 };
 

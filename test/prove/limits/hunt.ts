@@ -1,7 +1,6 @@
 import type { Goal, Run, Verdict } from '../runner/program.ts';
-import { UsageError } from '../runner/program.ts';
 import type { Random } from '../runner/random.ts';
-import { MUTANTS, type Mutant } from './mutants.ts';
+import type { Mutant } from './mutants.ts';
 import { playLimits } from './play.ts';
 import { timesOf } from './times.ts';
 import { verdictOn } from './verdict.ts';
@@ -13,17 +12,6 @@ const KEYS = 30;
 const LOST_MS = 2_500;
 /** Of a machine, not of the code: a mutant is found by none of them. */
 const BY_SPEED = new Set(['freedMs', 'byRedis', 'tried', 'killed', 'byAllGateways']);
-
-/** @param names separated by commas; "all" for all. @throws UsageError */
-export function mutantsNamed(names: string): readonly Mutant[] {
-  if (names === 'all') return MUTANTS;
-  return names.split(',').map((name) => {
-    const mutant = MUTANTS.find((one) => one.name === name);
-    if (!mutant)
-      throw new UsageError(`there is no mutant ${name}; there are ${MUTANTS.map((one) => one.name).join(', ')}`);
-    return mutant;
-  });
-}
 
 /** The scene that should notice, with each rule switched off in turn. */
 export async function huntMutants(mutants: readonly Mutant[], random: Random, run: Run): Promise<Verdict> {

@@ -1,28 +1,16 @@
 import type { Goal, Run, Verdict } from '../runner/program.ts';
-import { UsageError } from '../runner/program.ts';
 import type { Random } from '../runner/random.ts';
 import { Checker } from './checker.ts';
 import { Cluster } from './cluster.ts';
 import { Desk } from './desk.ts';
 import { presentKinds } from './kinds.ts';
-import { MUTANTS, type Mutant } from './mutants.ts';
+import type { Mutant } from './mutants.ts';
 import { runPhase } from './phases.ts';
 import { playScenarios, SCENARIOS } from './scenarios.ts';
 
 /** Revokes at random for a mutant that no scenario found. */
 const CALM_REVOKES = 30;
 const FAULTY_REVOKES = 80;
-
-/** @param names separated by commas; "all" for all. @throws UsageError */
-export function mutantsNamed(names: string): readonly Mutant[] {
-  if (names === 'all' || names === '') return MUTANTS;
-  return names.split(',').map((name) => {
-    const mutant = MUTANTS.find((one) => one.name === name);
-    if (!mutant)
-      throw new UsageError(`there is no mutant ${name}; there are ${MUTANTS.map((one) => one.name).join(', ')}`);
-    return mutant;
-  });
-}
 
 /** The run with each rule switched off in turn. A rule whose absence nothing shows is not tested, or not needed. */
 export async function huntMutants(mutants: readonly Mutant[], random: Random, run: Run): Promise<Verdict> {

@@ -1,22 +1,11 @@
 import type { Goal, Run, Verdict } from '../runner/program.ts';
-import { UsageError } from '../runner/program.ts';
 import type { Random } from '../runner/random.ts';
 import { Cluster } from './cluster.ts';
-import { MUTANTS, type Mutant } from './mutants.ts';
+import type { Mutant } from './mutants.ts';
 import { play } from './play.ts';
 
 const REQUESTS = 600;
 const NATS_AWAY_MS = 4_000;
-
-/** @param names separated by commas; "all" for all. @throws UsageError */
-export function mutantsNamed(names: string): readonly Mutant[] {
-  if (names === 'all' || names === '') return MUTANTS;
-  return names.split(',').map((name) => {
-    const mutant = MUTANTS.find((one) => one.name === name);
-    if (mutant) return mutant;
-    throw new UsageError(`there is no mutant ${name}; there are ${MUTANTS.map((one) => one.name).join(', ')}`);
-  });
-}
 
 /** The run with each rule switched off in turn. A rule whose absence nothing shows is not tested, or not needed. */
 export async function huntMutants(mutants: readonly Mutant[], random: Random, run: Run): Promise<Verdict> {
