@@ -17,8 +17,10 @@ interface Waiting<T, R> {
 
 /**
  * Items that come one by one and are worked on together: a transaction for fifty batches costs hardly more than one for a
- * single batch. One work at a time; what comes meanwhile is in the next. Where it fails each item is tried by itself, so that
- * one that cannot be done does not take others with it. How many wait is up to whoever hands them in.
+ * single batch. One work at a time; what comes meanwhile is in the next. A group that fails is tried item by item, one after
+ * the other and in their order, so that one that cannot be done does not take others with it; what comes meanwhile waits for
+ * all of them. How many wait is up to whoever hands them in.
+ * @param work has to end by itself, as a query with a timeout does: nothing here bounds it, and while it hangs all items wait
  * @returns hands in an item; settles with what its work came to
  */
 export function gathered<T, R>(
