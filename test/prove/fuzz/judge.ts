@@ -6,9 +6,12 @@ import { dataOf } from './stream.ts';
 
 /** What only a worker's fault explains. */
 const WORKERS_FAULT = new Set(['worker_error', 'unavailable', 'timeout', 'queue_full']);
-const ANTHROPIC = /^\/(?:inference\/v1|v1|w\/[^/]+\/[^/]+\/v1)\/messages(?:[/?]|$)/;
-/** Whose dialect a header tells, and with it the shape of its errors. */
-const MODELS = /\/v1\/models(?:[/?]|$)/;
+const PREFIX = /^(?:https?:\/\/[^/]*)?\/(?:inference\/v1|v1|w\/[^/]+\/[^/]+\/v1)/.source;
+const MESSAGES = new RegExp(`${PREFIX}/messages(?:[/?]|$)`);
+/** Both families of clients call it; Anthropic's say which they are with a header. */
+const MODELS = new RegExp(`${PREFIX}/models(?:[/?]|$)`);
+/** Of other methods nothing is routed by its path. */
+const ROUTED = new Set(['GET', 'POST', 'PUT', 'PATCH', 'DELETE']);
 const ANTHROPIC_TYPES = new Map(
   (Object.keys(ERRORS) as ErrorCode[]).map((code) => [`${inAnthropic(code).status} ${inAnthropic(code).type}`, code]),
 );
@@ -31,17 +34,17 @@ function judgeRefusal(one: Case, { status, headers, body, whole }: Heard): strin
   const text = body.toString('utf8');
   if (!whole) return `a refusal that is not whole: ${text.slice(0, 200)}`;
   if (!headers.has('x-request-id')) return `status ${status} without x-request-id: ${text.slice(0, 200)}`;
-  const said = jsonOf(text) as { error?: { code?: unknown; type?: unknown }; type?: unknown } | undefined;
+  const said = jsonOf(text) as Said | undefined;
   const { error } = said ?? {};
   if (typeof error !== 'object' || error === null) {
     // A worker's own refusal goes out as the worker said it, as long as it is JSON.
     const workers = one.script !== undefined && status! < 500 && typeof said === 'object' && said !== null;
     return workers ? undefined : `status ${status} in no dialect: ${text.slice(0, 200)}`;
   }
-  const anthropic = ANTHROPIC.test(one.path) || (MODELS.test(one.path) && said?.type === 'error');
-  const code = anthropic
-    ? (ANTHROPIC_TYPES.get(`${status} ${String(error.type)}`) ?? String(error.code))
-    : String(error.code);
+  const wrong = wrongDialect(one, said!);
+  if (wrong !== undefined) return `status ${status} ${wrong}: ${text.slice(0, 200)}`;
+  const anthropic = inAnthropicAlone(said!);
+  const code = String(anthropic ? ANTHROPIC_TYPES.get(`${status} ${String(error.type)}`) : error.code);
   if (code === 'internal_error' || status === 500) return `an error of our own: ${text.slice(0, 200)}`;
   if (code === 'not_implemented') return undefined;
   if (code === 'insufficient_quota') return 'the credit is gone';
@@ -52,6 +55,34 @@ function judgeRefusal(one: Case, { status, headers, body, whole }: Heard): strin
   if (status! >= 500 && (!own || !WORKERS_FAULT.has(code))) return `status ${status} with code ${code}`;
   return own || one.script !== undefined || anthropic ? undefined : `status ${status} with code ${code}`;
 }
+
+interface Said {
+  readonly type?: unknown;
+  readonly error?: { readonly code?: unknown; readonly type?: unknown };
+}
+
+/** What has no path to tell the dialect by is refused in all of them at once. */
+const inAnthropicAlone = ({ type, error }: Said): boolean => type === 'error' && error?.code === undefined;
+
+function wrongDialect({ kind, path, method, sending, script }: Case, said: Said): string | undefined {
+  // Node takes more than one blank before the version.
+  const target = path.trimEnd();
+  const messages = MESSAGES.test(target);
+  const models = MODELS.test(target) && hasField(sending.bytes, 'anthropic-version');
+  // A worker's own refusal goes out as the worker said it.
+  if (inAnthropicAlone(said) && !messages && !models && script === undefined) return "in Anthropic's dialect";
+  // Whose bytes were damaged may have asked for something else.
+  const asked = kind !== 'raw' && ((messages && ROUTED.has(method)) || (models && method === 'GET'));
+  return asked && said.type !== 'error' ? "in another dialect than Anthropic's" : undefined;
+}
+
+/** A request has a header of that name, in small letters. */
+const hasField = (request: Buffer, name: string): boolean =>
+  request
+    .toString('latin1', 0, Math.max(0, request.indexOf('\r\n\r\n')))
+    .split('\r\n')
+    .slice(1)
+    .some((line) => line.slice(0, line.indexOf(':')).toLowerCase() === name);
 
 function judgeGood(one: Case, { headers, body, whole }: Heard): string | undefined {
   const text = body.toString('utf8');
