@@ -37,6 +37,12 @@ describe('the last count in a piece of an answer', () => {
     expect(usage).toEqual({ input: 7, cachedInput: 0, output: 2 });
   });
 
+  // It would take minutes, were all of them looked at.
+  it.each(['{"usage":{', '{"usage":', '{"usage":{}},'])('is given up where there is nothing but %s', (piece) => {
+    expect(lastUsage(Buffer.from(piece.repeat(300_000)))).toBeUndefined();
+    expect(lastUsage(Buffer.from(`${piece.repeat(300_000)}{}${'}'.repeat(300_000)}`))).toBeUndefined();
+  });
+
   it('is not believed where it cannot be', () => {
     for (const usage of [
       'null',

@@ -38,11 +38,15 @@ function sane(input: unknown, cachedInput: unknown, output: unknown): TokenUsage
   return { input, cachedInput, output };
 }
 
-const USAGE_KEY = Buffer.from('"usage":');
+/** With its quotes and colon. */
+export const USAGE_KEY = Buffer.from('"usage":');
+/** A broken worker may write nothing else: each costs a walk to the end. */
+const MOST_TRIES = 16;
 
 /** The last `usage` in the bytes of JSON whose value stands whole, of what begins at `from` or before; undefined: none does. */
 export function lastUsageMember(bytes: Buffer, from = bytes.length): MemberBytes | undefined {
-  for (let key = bytes.lastIndexOf(USAGE_KEY, from); key > 0; key = bytes.lastIndexOf(USAGE_KEY, key - 1)) {
+  let key = bytes.lastIndexOf(USAGE_KEY, from);
+  for (let tries = 0; key > 0 && tries < MOST_TRIES; tries++, key = bytes.lastIndexOf(USAGE_KEY, key - 1)) {
     const member = memberAt(bytes, key, USAGE_KEY.length);
     if (member) return member;
   }
@@ -60,7 +64,8 @@ export function memberValue(bytes: Buffer, { value, end }: MemberBytes): unknown
 
 /** The last count that stands whole in a piece of an answer, wherever the piece was cut off; undefined where none does. */
 export function lastUsage(piece: Buffer): TokenUsage | undefined {
-  for (let member = lastUsageMember(piece); member; member = lastUsageMember(piece, member.key - 1)) {
+  let member = lastUsageMember(piece);
+  for (let tries = 0; member && tries < MOST_TRIES; tries++, member = lastUsageMember(piece, member.key - 1)) {
     const value = memberValue(piece, member);
     const usage = readUsage(value) ?? readResponsesUsage(value);
     if (usage) return usage;

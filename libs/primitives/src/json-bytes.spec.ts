@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
-import { closedBehind, endOfValue, memberAt, skipSpace, skipSpaceBack } from './json-bytes.js';
+import { closedBehind, endOfValue, memberAt, ownMember, skipSpace, skipSpaceBack } from './json-bytes.js';
 
 const NAME = '"usage":';
 const bytesOf = (text: string) => new TextEncoder().encode(text);
@@ -27,6 +27,20 @@ describe('a member', () => {
         expect(textOf(bytes, 0, member.after + 1)).toBe(`[${front}`);
         expect(member.key).toBe(key);
         expect(closedBehind(bytes, member.end)).toBe(1);
+      }),
+    );
+  });
+
+  it('is the own one of an object, and none of an object or a list within it, wherever it stands', () => {
+    const name = bytesOf(NAME);
+    const nested = fc.constantFrom('', '"a":{"usage":{"b":1}}', '"a":[{"usage":null},"usage"]', '"a":"\\"usage\\":{}"');
+    fc.assert(
+      fc.property(nested, nested, value, (left, right, given) => {
+        const members = (own: string) => [left, own, right].filter((one) => one !== '').join(',');
+        const bytes = bytesOf(`x{${members(`${NAME}${given}`)}}{${NAME}true}`);
+        const own = ownMember(bytes, 1, name)!;
+        expect(textOf(bytes, own.value, own.end)).toBe(given);
+        expect(ownMember(bytesOf(`{${members('"b":1')}}`), 0, name)).toBeUndefined();
       }),
     );
   });

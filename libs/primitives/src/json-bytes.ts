@@ -3,7 +3,9 @@
 
 const QUOTE = 0x22;
 const COMMA = 0x2c;
+const OPEN_LIST = 0x5b;
 const BACKSLASH = 0x5c;
+const CLOSE_LIST = 0x5d;
 const OPEN = 0x7b;
 const CLOSE = 0x7d;
 
@@ -48,6 +50,25 @@ export function endOfValue(bytes: Uint8Array, begin: number): number {
     else if (bytes[at] === CLOSE && --depth === 0) return at + 1;
   }
   return -1;
+}
+
+/**
+ * The last member of that name of the object that begins at `begin`, none of an object within it, when its value is an
+ * object or a literal that stands whole. One walk, however the bytes are nested.
+ * @param name with its quotes and colon
+ */
+export function ownMember(bytes: Uint8Array, begin: number, name: Uint8Array): MemberBytes | undefined {
+  let depth = 0;
+  let key = -1;
+  for (let at = begin; at < bytes.length; at++) {
+    const byte = bytes[at];
+    if (byte === QUOTE) {
+      if (depth === 1 && name.every((one, i) => bytes[at + i] === one)) key = at;
+      at = endOfString(bytes, at);
+    } else if (byte === OPEN || byte === OPEN_LIST) depth++;
+    else if ((byte === CLOSE || byte === CLOSE_LIST) && --depth === 0) break;
+  }
+  return key === -1 ? undefined : memberAt(bytes, key, name.length);
 }
 
 /** How many objects are closed from there to the end that were opened before. */

@@ -125,6 +125,18 @@ describe('readWorkerEvent', () => {
     });
   });
 
+  // Each would take minutes, were it walked through once for each of its members.
+  it.each([
+    ['within each other', (times: number) => `${'{"usage":'.repeat(times)}{}${'}'.repeat(times)}`],
+    ['beside each other', (times: number) => `[${'{"usage":{}},'.repeat(times)}0]`],
+    ['that never end', (times: number) => `[${'{"usage":{'.repeat(times)}]`],
+  ])('is done with an event that is nothing but counts %s', (_kind, countsOf) => {
+    const counts = countsOf(Math.floor(MAX_EVENT_BYTES / 16));
+    const own = readWorkerEvent(Buffer.from(`data: {${USAGE},"x":${counts}}\n\n`), none);
+    expect(own.usage?.input).toBe(7);
+    expect(readWorkerEvent(Buffer.from(`data: ${counts}\n\n`), none).done).toBe(false);
+  });
+
   it('does not believe a count that no model has the room for: sums of such would not fit where they are kept', () => {
     const lie = chunk('"choices":[{}],"usage":{"prompt_tokens":9007199254740991,"completion_tokens":1}');
     expect(readWorkerEvent(lie, none).usage).toBeUndefined();

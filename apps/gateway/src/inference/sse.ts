@@ -1,5 +1,5 @@
-import { lastUsageMember, readUsage, memberValue } from '@sluice/contracts/worker-usage';
-import { closedBehind, skipSpace } from '@sluice/primitives/json-bytes';
+import { lastUsageMember, memberValue, readUsage, USAGE_KEY } from '@sluice/contracts/worker-usage';
+import { closedBehind, ownMember, skipSpace } from '@sluice/primitives/json-bytes';
 import type { ReportedUsage } from './usage.js';
 
 /** A worker that sends a longer event is broken; nothing is buffered without bound. */
@@ -133,7 +133,7 @@ export function readWorkerEvent(event: Buffer, wish: UsageWish): WorkerEvent {
   if (data === -1) return { bytes: event, usage: undefined, done: false, failed: false };
   if (standsAt(event, DONE, data)) return { bytes: event, usage: undefined, done: true, failed: false };
   const failed = isError(event, data);
-  const member = usageMember(event);
+  const member = usageMember(event, data);
   if (member === undefined) return { bytes: event, usage: undefined, done: false, failed };
   const usage = readUsage(member.value);
   const last = hasNoChoices(event);
@@ -173,17 +173,15 @@ function hasNoChoices(event: Buffer): boolean {
   return event[colon] === COLON && event[begin] === 0x5b && event[skipSpace(event, begin + 1)] === 0x5d;
 }
 
-/** Where the top-level `usage` member stands, with the comma that goes with it. */
-function usageMember(event: Buffer): { from: number; to: number; value: unknown } | undefined {
-  for (let member = lastUsageMember(event); member; member = lastUsageMember(event, member.key - 1)) {
-    const { after, end } = member;
-    // What closes behind it is the event itself, and no object within it.
-    if (closedBehind(event, end) !== 1) continue;
-    const value = memberValue(event, member);
-    if (value === undefined) return undefined;
-    if (event[after] === COMMA) return { from: after, to: end, value };
-    const next = skipSpace(event, end);
-    return { from: after + 1, to: event[next] === COMMA ? next + 1 : end, value };
-  }
-  return undefined;
+/** Where the top-level `usage` member of an event's data stands, with the comma that goes with it. */
+function usageMember(event: Buffer, data: number): { from: number; to: number; value: unknown } | undefined {
+  let member = lastUsageMember(event);
+  // Engines write it last. What closes behind it is then the event itself, and no object within it.
+  if (member && closedBehind(event, member.end) !== 1) member = ownMember(event, data, USAGE_KEY);
+  const value = member && memberValue(event, member);
+  if (!member || value === undefined) return undefined;
+  const { after, end } = member;
+  if (event[after] === COMMA) return { from: after, to: end, value };
+  const next = skipSpace(event, end);
+  return { from: after + 1, to: event[next] === COMMA ? next + 1 : end, value };
 }
