@@ -1,5 +1,6 @@
 import { EntityManager } from '@mikro-orm/postgresql';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import fc from 'fast-check';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { KeySpent } from '@sluice/contracts/billing';
 import type { KeyMetered } from '@sluice/contracts/metering';
@@ -100,18 +101,35 @@ describe('what auth knows of the use of keys, without asking', () => {
     const keyId = systemId();
     const totals = [1, 2, 3, 4, 5].map((version) => metered({ keyId, version, requestCount: `${version}` }));
     const spends = [1, 2, 3, 4, 5].map((version) => spent({ keyId, version, spent: `${version}00` }));
-    await Promise.all([...totals, ...totals.toReversed()].map((said) => recordMetered(em(), said)));
-    await Promise.all([...spends, ...spends.toReversed()].map((said) => recordSpent(em(), said)));
+    await Promise.all([...totals, ...totals.toReversed()].map((said) => recordMetered(em(), [said])));
+    await Promise.all([...spends, ...spends.toReversed()].map((said) => recordSpent(em(), [said])));
     expect(await known(keyId)).toMatchObject({ requestCount: 5n, spent: 500n });
-    await recordMetered(em(), totals[2]!);
-    await recordSpent(em(), spends[2]!);
+    await recordMetered(em(), [totals[2]!]);
+    await recordSpent(em(), [spends[2]!]);
     expect(await known(keyId)).toMatchObject({ requestCount: 5n, spent: 500n });
+  });
+
+  it('is the newest of each key where many are recorded at once, by several at the same time', async () => {
+    const keys = Array.from({ length: 50 }, () => systemId());
+    const versions = [4, 1, 5, 3, 2];
+    const totals = versions.flatMap((version) =>
+      keys.map((keyId) => metered({ keyId, version, requestCount: `${version}` })),
+    );
+    const spends = versions.flatMap((version) => keys.map((keyId) => spent({ keyId, version, spent: `${version}00` })));
+    const mixed = fc.shuffledSubarray(totals, { minLength: totals.length });
+    const rounds = fc.sample(mixed, { numRuns: 8, seed: 20_261_121 });
+    await Promise.all(rounds.map((said) => recordMetered(em(), said)));
+    await Promise.all([spends, spends.toReversed()].map((said) => recordSpent(em(), said)));
+    const all = await usageOf(em(), keys);
+    expect(keys.map((keyId) => all.get(keyId))).toEqual(
+      keys.map(() => expect.objectContaining({ requestCount: 5n, spent: 500n })),
+    );
   });
 
   it('goes down too, when a newer total says so', async () => {
     const keyId = systemId();
-    await recordMetered(em(), metered({ keyId, version: 1, outputTokens: '99' }));
-    await recordMetered(em(), metered({ keyId, version: 7, outputTokens: '30' }));
+    await recordMetered(em(), [metered({ keyId, version: 1, outputTokens: '99' })]);
+    await recordMetered(em(), [metered({ keyId, version: 7, outputTokens: '30' })]);
     expect(await known(keyId)).toMatchObject({ outputTokens: 30n });
   });
 
@@ -128,7 +146,7 @@ describe('what auth knows of the use of keys, without asking', () => {
 
   it('is one query for many keys; who was never used is not in it', async () => {
     const used = [metered(), metered(), spent()];
-    for (const said of used) await ('spent' in said ? recordSpent(em(), said) : recordMetered(em(), said));
+    for (const said of used) await ('spent' in said ? recordSpent(em(), [said]) : recordMetered(em(), [said]));
     const ids = used.map(({ keyId }) => keyId);
     expect([...(await usageOf(em(), [...ids, 'never', 'nul'])).keys()].toSorted()).toEqual(ids.toSorted());
     expect(await usageOf(em(), [])).toEqual(new Map());
