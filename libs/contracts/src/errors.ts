@@ -51,6 +51,12 @@ export const ERRORS = {
     'The API key has expired.',
     'Create a new key; one that expired does not come back.',
   ),
+  invalid_service_token: entry(
+    401,
+    'authentication_error',
+    'The service token is missing or not valid.',
+    'Between services only, a client gets `unavailable`: set their clocks right, give all the same public keys.',
+  ),
   insufficient_credit: entry(
     402,
     'billing_error',

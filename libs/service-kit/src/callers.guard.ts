@@ -42,7 +42,7 @@ export const AllowServices = (...services: ServiceName[]) =>
 /** The verified actor of a management command, on a handler under `@AllowServices('gateway')`. */
 export const ManagementActor = createParamDecorator((_: unknown, context: ExecutionContext): Actor => {
   const actor = context.switchToHttp().getRequest<FastifyRequest>().sluiceCaller?.actor;
-  if (!actor) throw new Rejected('invalid_api_key', 'This call needs an actor.');
+  if (!actor) throw new Rejected('invalid_service_token', 'This call needs an actor.');
   return actor;
 });
 

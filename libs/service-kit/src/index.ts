@@ -9,4 +9,4 @@ export { ok, parse } from './respond.js';
 export { createApp, runService, type ServiceOptions } from './run.js';
 export { ServiceClient, type ServiceCall } from './service-client.js';
 export { serviceKeys, type ServiceKeys } from './service-keys.js';
-export { ServiceTokens, type Caller } from './service-tokens.js';
+export { refusesToken, ServiceTokens, type Caller } from './service-tokens.js';

@@ -22,7 +22,8 @@ const RESET_MS = 1_000;
 
 /**
  * Questions to another service: keep-alive, a deadline on every call, a breaker. A refusal of the other side is
- * passed on as what it is and does not open the breaker.
+ * passed on as what it is and does not open the breaker; but one of our own token says nothing of what was asked, and
+ * is `unavailable`.
  */
 export class ServiceClient {
   private readonly pool: Pool;
@@ -62,6 +63,10 @@ export class ServiceClient {
     try {
       return await this.breaker.fire(call);
     } catch (cause) {
+      // Behind the breaker, which it does not open: that service is well and says so at once, another of its replicas
+      // may take the token, and it works with the first call after the clocks or keys were mended.
+      if (cause instanceof Rejected && cause.code === 'invalid_service_token')
+        throw this.tokens.refusedBy(this.service);
       if (cause instanceof Rejected) throw cause;
       throw new Rejected('unavailable', `${this.service} does not answer.`, { retryAfter: 1, cause });
     }

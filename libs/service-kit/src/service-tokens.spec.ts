@@ -17,7 +17,7 @@ const actor: Actor = {
 };
 const { privateKeys, publicKeys } = await serviceKeys('gateway', 'auth', 'router');
 const tokensOf = (name: keyof typeof privateKeys) => new ServiceTokens(name, privateKeys[name], publicKeys);
-const refused = expect.objectContaining({ code: 'invalid_api_key' });
+const refused = expect.objectContaining({ code: 'invalid_service_token' });
 
 describe('ServiceTokens', () => {
   it('tell the called service who calls, and for whom', async () => {

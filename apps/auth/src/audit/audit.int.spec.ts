@@ -87,8 +87,8 @@ describe('GET /api/audit', () => {
       app.call('GET', '/api/operator/audit', { as: reader('o-list') }),
     ]);
     expect(codes.map(({ status, body }) => [status, body.error.code])).toEqual([
-      [401, 'invalid_api_key'],
-      [401, 'invalid_api_key'],
+      [401, 'invalid_service_token'],
+      [401, 'invalid_service_token'],
       [403, 'scope_insufficient'],
       [403, 'wrong_credential_type'],
       [403, 'project_scope_mismatch'],

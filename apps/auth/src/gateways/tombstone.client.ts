@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MAX_TOMBSTONES, tombstonesResponseSchema, type Invalidation } from '@sluice/contracts/auth';
-import { loggerFor, type ServiceTokens } from '@sluice/service-kit';
+import { loggerFor, refusesToken, type ServiceTokens } from '@sluice/service-kit';
 import { Agent, request } from 'undici';
 import type { z } from 'zod';
 
@@ -61,6 +61,7 @@ export class TombstoneClient {
       signal: AbortSignal.any([signal, AbortSignal.timeout(ATTEMPT_MS)]),
     });
     const text = await response.body.text();
+    if (refusesToken(response.statusCode, text)) throw this.tokens.refusedBy('gateway', url);
     if (response.statusCode !== 200) throw new Error(`status ${response.statusCode}`);
     return tombstonesResponseSchema.parse(JSON.parse(text));
   }

@@ -17,7 +17,7 @@ import { dialectHeaders } from './dialect-headers.js';
 import { upstreamBody, type InferenceRequest } from './inference-request.js';
 import { refusalOf } from './inference.route.js';
 import { refuse } from './refuse.js';
-import { asRejected, header, routerRefusal, type RouterClient } from './router.client.js';
+import { asRejected, header, type RouterClient } from './router.client.js';
 
 /** With a number per token of the longest context. */
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
@@ -125,7 +125,7 @@ export class CountTokensRoute {
     const bytes = await upstream.whole(MAX_ANSWER_BYTES);
     const { statusCode: status } = upstream;
     const fromWorker = header(upstream, ROUTER_HEADERS.worker) !== undefined;
-    if (status >= 400 && (!fromWorker || status >= 500)) throw routerRefusal(upstream, bytes);
+    if (status >= 400 && (!fromWorker || status >= 500)) throw this.router.refusal(upstream, bytes);
     return { status, bytes };
   }
 

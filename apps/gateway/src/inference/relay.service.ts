@@ -14,7 +14,7 @@ import type { Running } from '../keys/in-flight.js';
 import type { Admission, Admitted } from './admission.service.js';
 import type { Answer } from './answer.js';
 import type { Exchange, Outcome } from './exchange.js';
-import { asRejected, header, routerRefusal, type RouterClient } from './router.client.js';
+import { asRejected, header, type RouterClient } from './router.client.js';
 import type { Reading } from './reading.js';
 import { EventSplitter } from './sse.js';
 import type { Tokenizer } from '../tokens/tokenizer.service.js';
@@ -233,7 +233,7 @@ export class Relay {
   private async passError(ongoing: Ongoing, upstream: Answer): Promise<string> {
     const { exchange, reply } = ongoing;
     const bytes = await upstream.whole(MAX_ERROR_BYTES);
-    if (exchange.worker === null || upstream.statusCode >= 500) throw routerRefusal(upstream, bytes);
+    if (exchange.worker === null || upstream.statusCode >= 500) throw this.router.refusal(upstream, bytes);
     await this.end(exchange, 'error');
     await this.permitted(ongoing);
     const { statusCode: status } = upstream;

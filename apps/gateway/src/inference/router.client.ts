@@ -3,7 +3,7 @@ import { Injectable } from '@nestjs/common';
 import { ERRORS, Rejected, type ErrorCode } from '@sluice/contracts/errors';
 import { ROUTER_HEADERS } from '@sluice/contracts/router';
 import { systemClock } from '@sluice/primitives/clock';
-import type { ServiceTokens } from '@sluice/service-kit';
+import { refusesToken, type ServiceTokens } from '@sluice/service-kit';
 import { Pool } from 'undici';
 import type { Upload } from '../audio/upload.service.js';
 import type { KnownKey } from '../keys/known-key.js';
@@ -98,6 +98,12 @@ export class RouterClient {
       }
     }
   }
+
+  /** The router's own refusal, by its code. */
+  refusal(upstream: Answer, bytes: Buffer): Rejected {
+    if (refusesToken(upstream.statusCode, bytes)) return this.tokens.refusedBy('router');
+    return routerRefusal(upstream, bytes);
+  }
 }
 
 const BEYOND_LATIN1 = /[^\0-\u00FF]/g;
@@ -119,8 +125,7 @@ export function asRejected(error: Error): Rejected {
   return new Rejected('internal_error', undefined, { cause: error });
 }
 
-/** The router's own refusal, by its code. */
-export function routerRefusal(upstream: Answer, bytes: Buffer): Rejected {
+function routerRefusal(upstream: Answer, bytes: Buffer): Rejected {
   const retryAfter = Number(header(upstream, 'retry-after'));
   const details = Number.isFinite(retryAfter) && retryAfter > 0 ? { retryAfter } : {};
   try {

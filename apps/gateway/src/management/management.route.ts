@@ -9,6 +9,7 @@ import {
   ok,
   openaiProblem,
   problemHeaders,
+  refusesToken,
   toRejected,
   type ServiceTokens,
 } from '@sluice/service-kit';
@@ -177,6 +178,7 @@ export class ManagementRoute {
     service: ServiceName,
     order: { method: string; path: string; headers: Record<string, string>; body: Buffer | null },
   ): Promise<Answer> {
+    let answer: Answer;
     try {
       const { statusCode, headers, body } = await this.pools.get(service)!.request({
         ...order,
@@ -184,12 +186,15 @@ export class ManagementRoute {
         signal: AbortSignal.timeout(TIMEOUT_MS),
       });
       const bytes = Buffer.from(await body.arrayBuffer());
-      return { status: statusCode, headers: headers as Record<string, string | undefined>, bytes };
+      answer = { status: statusCode, headers: headers as Record<string, string | undefined>, bytes };
     } catch (cause) {
       if ((cause as Error).name === 'TimeoutError')
         throw new Rejected('timeout', `${service} did not answer in time.`, { cause });
       throw new Rejected('unavailable', `${service} does not answer.`, { retryAfter: 1, cause });
     }
+    // The gateway's token, not the client's credential.
+    if (refusesToken(answer.status, answer.bytes)) throw this.tokens.refusedBy(service);
+    return answer;
   }
 }
 

@@ -132,7 +132,7 @@ describe('who may call', () => {
     const worker = await fakeWorker(answers('{}'));
     const router = await routerWith([worker]);
     const response = await call(router, { headers: { authorization: await header() } });
-    expect(await errorOf(response)).toMatchObject({ status: 401, code: 'invalid_api_key' });
+    expect(await errorOf(response)).toMatchObject({ status: 401, code: 'invalid_service_token' });
     expect(worker.seen).toHaveLength(0);
   });
 
