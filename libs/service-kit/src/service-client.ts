@@ -85,20 +85,19 @@ export class ServiceClient {
     });
     const text = await response.body.text();
     if (response.statusCode >= 200 && response.statusCode < 300) return text === '' ? undefined : JSON.parse(text);
-    throw refusal(response.statusCode, text);
+    throw refusal(response.statusCode, text, Number(response.headers['retry-after']));
   }
 }
 
 /** The other side's refusal as ours; what is not of the catalogue counts as a fault. */
-function refusal(status: number, text: string): Error {
+function refusal(status: number, text: string, retryAfter: number): Error {
   try {
     const { error } = JSON.parse(text) as { error: { code: string; message: string; param?: string } };
     if (error.code in ERRORS) {
-      return new Rejected(
-        error.code as ErrorCode,
-        error.message,
-        error.param === undefined ? {} : { param: error.param },
-      );
+      return new Rejected(error.code as ErrorCode, error.message, {
+        ...(error.param === undefined ? {} : { param: error.param }),
+        ...(retryAfter > 0 ? { retryAfter } : {}),
+      });
     }
   } catch {
     // not our dialect: below

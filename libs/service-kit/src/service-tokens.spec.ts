@@ -1,5 +1,6 @@
-import { describe, expect, it } from '@jest/globals';
+import { afterEach, describe, expect, it, jest } from '@jest/globals';
 import type { Actor } from '@sluice/contracts/actor';
+import { systemClock } from '@sluice/primitives/clock';
 import { importJWK, SignJWT } from 'jose';
 import { serviceKeys } from './service-keys.js';
 import { ServiceTokens } from './service-tokens.js';
@@ -18,6 +19,10 @@ const actor: Actor = {
 const { privateKeys, publicKeys } = await serviceKeys('gateway', 'auth', 'router');
 const tokensOf = (name: keyof typeof privateKeys) => new ServiceTokens(name, privateKeys[name], publicKeys);
 const refused = expect.objectContaining({ code: 'invalid_service_token' });
+
+afterEach(() => {
+  jest.restoreAllMocks();
+});
 
 describe('ServiceTokens', () => {
   it('tell the called service who calls, and for whom', async () => {
@@ -67,5 +72,24 @@ describe('ServiceTokens', () => {
     expect(auth.known(header)).toBeUndefined();
     await auth.verify(header);
     expect(auth.known(header)?.service).toBe('gateway');
+  });
+});
+
+describe('a token that another service refuses', () => {
+  it('is told of once in 5 seconds for each service, in words that say where to look', () => {
+    let now = 100;
+    jest.spyOn(systemClock, 'monotonic').mockImplementation(() => now);
+    const tokens = tokensOf('gateway');
+    const told = jest.spyOn(tokens['log'], 'error');
+    for (now of [100, 2_000, 5_099]) {
+      expect(tokens.refusedBy('auth')).toMatchObject({ code: 'unavailable', retryAfter: 1 });
+    }
+    expect(told).toHaveBeenCalledTimes(1);
+    expect(told.mock.calls[0]![1]).toMatch(/^auth refuses the service token of this gateway: .*clocks.*keys/);
+    tokens.refusedBy('router');
+    expect(told).toHaveBeenCalledTimes(2);
+    now = 5_100;
+    tokens.refusedBy('auth');
+    expect(told).toHaveBeenCalledTimes(3);
   });
 });
