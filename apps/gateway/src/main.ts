@@ -1,30 +1,4 @@
 import { runService } from '@sluice/service-kit';
-import { edgeRoutes } from './edge.routes.js';
-import { gatewayConfig } from './gateway.config.js';
-import { GenerationsRoute } from './generations/generations.route.js';
-import { GatewayModule } from './gateway.module.js';
-import { CountTokensRoute } from './inference/count-tokens.route.js';
-import { InferenceRoute } from './inference/inference.route.js';
-import { KeyRoute } from './inference/key.route.js';
-import { ModelsRoute } from './inference/models.route.js';
-import { ManagementRoute } from './management/management.route.js';
+import { gateway } from './gateway.js';
 
-await runService({
-  name: 'gateway',
-  edge: true,
-  trustedProxies: ({ TRUSTED_PROXIES }) => TRUSTED_PROXIES,
-  config: gatewayConfig,
-  module: (config) => GatewayModule.with(config),
-  connect: async (app, { BODY_LIMIT }) => {
-    const routes = edgeRoutes({
-      inference: app.get(InferenceRoute),
-      countTokens: app.get(CountTokensRoute),
-      models: app.get(ModelsRoute),
-      key: app.get(KeyRoute),
-      generations: app.get(GenerationsRoute),
-      management: app.get(ManagementRoute),
-      bodyLimit: BODY_LIMIT,
-    });
-    await app.register(routes as never);
-  },
-});
+await runService(gateway);
