@@ -126,7 +126,8 @@ describe('the status of a key', () => {
   it.each([
     ['active', {}],
     ['deactivated', { status: 'deactivated' as const }],
-    ['organization_suspended', { suspended: true }],
+    // Who may ask is not suspended; the key hears of it later.
+    ['active', { suspended: true }],
     ['leaked', { status: 'leaked' as const, suspended: true }],
     // Gateways refuse it by their clock, whether it is recorded or not.
     ['expired', { expiresAt: new Date(NOW) }],

@@ -35,13 +35,12 @@ export const created = (issued: IssuedSecret) => ({
   createdAt: issued.key.issuedAt.toISOString(),
 });
 
-/** What a key can be used for at this moment, in one word: why it can't be, or `active`. */
-export function statusOf(
-  { status, suspended, expiresAt }: Pick<Key, 'status' | 'suspended' | 'expiresAt'>,
-  now: number,
-) {
+/**
+ * What a key can be used for at this moment, in one word: why it can't be, or `active`. Of a suspension it says nothing:
+ * whoever sees this has a credential of the same organization that works, and the key's own mark is late.
+ */
+export function statusOf({ status, expiresAt }: Pick<Key, 'status' | 'expiresAt'>, now: number) {
   if (status !== 'active') return status;
-  if (suspended) return 'organization_suspended';
   // The gateways go by the clock; the record of it comes a moment later.
   return expiresAt && expiresAt.getTime() <= now ? 'expired' : 'active';
 }

@@ -16,7 +16,7 @@ const revoked = (reason: Reason, inflight: 'cut' | 'drain' = 'cut'): KeyEvent =>
   type: 'KeyRevoked',
   data: { ...whose, reason, inflight, revokedAt: AT },
 });
-const reactivated: KeyEvent = { type: 'KeyReactivated', data: { ...whose, reactivatedAt: AT } };
+const reactivated: KeyEvent = { type: 'KeyReactivated', data: { ...whose, active: true, reactivatedAt: AT } };
 const suspended: KeyEvent = { type: 'KeySuspended', data: { ...whose, active: true, suspendedAt: AT } };
 const updated = (changes: Extract<KeyEvent, { type: 'KeyUpdated' }>['data']['changes'], name = 'prod'): KeyEvent => ({
   type: 'KeyUpdated',
@@ -138,13 +138,26 @@ describe('reactivating a key', () => {
       .refuses('conflict');
   });
 
-  it('does not undo a date that has passed, also before anybody recorded it, nor a suspension', () => {
+  it('does not undo a date that has passed, also before anybody recorded it', () => {
     given(issuedUntil(AT), revoked('deactivated'))
       .when(update({ isActive: true, expiresAt: LATER }))
       .refuses('conflict');
-    given(issued, revoked('deactivated'), suspended)
+  });
+
+  it('is done before the key hears that a suspension is over, and then the end of that is what others hear', () => {
+    const told: KeyEvent = { type: 'KeySuspended', data: { ...whose, active: false, suspendedAt: AT } };
+    const silent: KeyEvent = { type: 'KeyReactivated', data: { ...whose, active: false, reactivatedAt: AT } };
+    given(issued, revoked('deactivated'), told)
       .when(update({ isActive: true }))
-      .refuses('conflict');
+      .yields(silent);
+    given(issued, revoked('deactivated'), told, silent)
+      .when({ type: 'resume', at: AT })
+      .yields({ type: 'KeyResumed', data: { ...whose, active: true, resumedAt: AT } });
+  });
+
+  it('as stored before there was anything to be silent of was told', () => {
+    const data = { ...whose, reactivatedAt: AT };
+    expect(keyCodec.decode({ type: 'KeyReactivated', data })).toEqual(reactivated);
   });
 
   it('comes with other changes in one step', () => {
@@ -266,8 +279,11 @@ describe('rotating a key', () => {
     given(issued, revoked(reason)).when(rotate()).refuses('conflict');
   });
 
-  it('is not possible when its organization is suspended, its date has passed, or it is not what was read', () => {
-    given(issued, suspended).when(rotate()).refuses('conflict');
+  it('is done before the key hears that the suspension of its organization is over', () => {
+    given(issued, suspended).when(rotate()).yields(rotated());
+  });
+
+  it('is not possible when its date has passed, or it is not what was read', () => {
     given(issuedUntil(AT)).when(rotate()).refuses('conflict');
     given(issued)
       .when(rotate({ expectedVersion: 2 }))

@@ -146,10 +146,9 @@ function update(command: Extract<KeyCommand, { type: 'update' }>, state: Existin
     events.push({ type: 'KeyUpdated', data: { ...whose(state), name, changes, updatedAt: at } });
   }
   if (isActive === false) events.push(...end(state, 'deactivated', command.inflight, at));
-  if (isActive === true && state.status === 'deactivated') {
-    if (state.suspended) throw new Rejected('conflict', 'The organization is suspended.', { param: 'isActive' });
-    events.push({ type: 'KeyReactivated', data: { ...whose(state), reactivatedAt: at } });
-  }
+  // Whose organization is suspended has no credential to come here with: a mark of it is one that was not taken off yet.
+  if (isActive === true && state.status === 'deactivated')
+    events.push({ type: 'KeyReactivated', data: { ...whose(state), active: !state.suspended, reactivatedAt: at } });
   return events;
 }
 
@@ -161,7 +160,8 @@ function rotate(command: Extract<KeyCommand, { type: 'rotate' }>, state: Existin
   }
   if (done !== undefined) return [];
   requireAlive(state, at);
-  if (!isUsable(state, at)) throw new Rejected('conflict', 'Only an active key can be rotated.');
+  // Suspended or not, as in `update`.
+  if (state.status !== 'active') throw new Rejected('conflict', 'Only an active key can be rotated.');
   const events: KeyEvent[] = [
     {
       type: 'KeyRotated',

@@ -82,8 +82,10 @@ function publicEvent(event: KeyEvent, organizationId: string, fields: EnvelopeFi
       const reason = 'organization_suspended' as const;
       return active ? wrap(type.revoked, fields, { ...about, reason, revokedAt }) : undefined;
     }
-    case 'KeyReactivated':
-      return wrap(type.reactivated, fields, { ...about, reactivatedAt: event.data.reactivatedAt });
+    case 'KeyReactivated': {
+      const { active, reactivatedAt } = event.data;
+      return active ? wrap(type.reactivated, fields, { ...about, reactivatedAt }) : undefined;
+    }
     case 'KeyResumed': {
       const { active, resumedAt: reactivatedAt } = event.data;
       return active ? wrap(type.reactivated, fields, { ...about, reactivatedAt }) : undefined;

@@ -94,7 +94,8 @@ export const keyEvents = {
     inflight: z.enum(['cut', 'drain']).default('cut'),
     revokedAt: time,
   }),
-  KeyReactivated: z.object({ ...whose, reactivatedAt: time }),
+  /** `active`: false while the key is not told yet that a suspension of its organization is over. That tells others. */
+  KeyReactivated: z.object({ ...whose, active: z.boolean().default(true), reactivatedAt: time }),
   KeyExpiring: z.object({
     ...whose,
     name: z.string(),
@@ -126,6 +127,7 @@ export interface PreviousSecret {
 
 export interface ExistingKey {
   readonly status: KeyStatus;
+  /** What it was told last of its organization, which is minutes late where there are many keys. */
   readonly suspended: boolean;
   /** As it was issued, which a repeated creation is compared with. */
   readonly issued: IssuedKey;

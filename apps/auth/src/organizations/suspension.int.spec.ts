@@ -1,8 +1,12 @@
+import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { keyReactivatedV1, keyRevokedV1 } from '@sluice/contracts/auth';
+import { OutboxRow } from '@sluice/event-store';
 import { systemClock } from '@sluice/primitives/clock';
 import type { ServiceClient } from '@sluice/service-kit';
-import { withBacking } from '@sluice/testing';
+import { until, withBacking } from '@sluice/testing';
+import { credentialOfKey } from '../keys/credential.js';
+import { statusOf } from '../keys/key-answers.js';
 import { KeysService } from '../keys/keys.service.js';
 import { authApp, manager, operator } from '../sessions/auth-app.fixture.js';
 import { SuspensionWorkRow } from './organization.entity.js';
@@ -22,6 +26,7 @@ const told = (type: string, organizationId: string) =>
   app.stored
     .filter(({ subject }) => subject.startsWith(`evt.auth.key.${type}.v1.${organizationId}.`))
     .map(({ payload }) => JSON.parse(payload) as unknown);
+const published = () => until(async () => (await app.orm.em.fork().count(OutboxRow)) === 0);
 const issue = async (organizationId: string, count: number) => {
   const made = [];
   for (let i = 0; i < count; i++)
@@ -95,6 +100,41 @@ describe('a suspension', () => {
     expect(told('revoked', organizationId)).toHaveLength(1);
     expect(told('reactivated', organizationId)).toHaveLength(1);
     expect(await app.orm.em.fork().count(SuspensionWorkRow, { organizationId })).toBe(0);
+  });
+
+  it('that is over stands in nobody’s way before its keys hear of it, and others hear once of each', async () => {
+    const organizationId = await app.organization();
+    const actor = manager(organizationId);
+    const [rotated, reactivated] = await issue(organizationId, 2);
+    await keys.update(actor, reactivated!, { isActive: false });
+    const worker = new SuspensionWorker(app.orm.em, keys);
+    await app.organizations.suspend(operator, organizationId, 'unpaid');
+    await worker.work();
+    await app.organizations.resume(operator, organizationId);
+
+    const { secret } = await keys.rotate(actor, rotated!, { graceSeconds: 0 });
+    const digest = createHash('sha256').update(secret!).digest('base64url');
+    const presented = (await keys.findByDigest(digest))!;
+    expect(credentialOfKey(presented, Date.now())).toMatchObject({ keyId: rotated!.keyId });
+    const { key } = await keys.update(actor, reactivated!, { isActive: true });
+    expect(statusOf(key, Date.now())).toBe('active');
+    await published();
+    expect(told('rotated', organizationId)).toHaveLength(1);
+    expect(told('reactivated', organizationId)).toEqual([]);
+
+    await worker.work();
+    await worker.work();
+    await published();
+    const heard = told('reactivated', organizationId).map((event) => keyReactivatedV1.parse(event).data.keyId);
+    expect(heard.toSorted()).toEqual([rotated!.keyId, reactivated!.keyId].toSorted());
+    const ended = told('revoked', organizationId).map((event) => keyRevokedV1.parse(event).data);
+    expect(new Map(ended.map(({ keyId, reason }) => [keyId, reason]))).toEqual(
+      new Map([
+        [reactivated!.keyId, 'deactivated'],
+        [rotated!.keyId, 'organization_suspended'],
+      ]),
+    );
+    expect(ended).toHaveLength(2);
   });
 
   it('of an organization that does not exist is refused', async () => {
