@@ -103,8 +103,10 @@ export class UsageLog implements OnModuleInit, OnApplicationShutdown {
   }
 
   private async forgetSettled(): Promise<void> {
-    while (!this.stopped) {
+    for (;;) {
       await sleep(SETTLED_POLL_MS, undefined, { ref: false });
+      // After the end of this service its folder is nobody's business here.
+      if (this.stopped) return;
       await this.lookAtDisk();
       const below = await this.settledBelow(this.options.boot);
       // The reader must be past them too: it opens segments by number.
