@@ -154,6 +154,13 @@ export const ERRORS = {
     'Too many requests of this key, its project or its organization are in flight.',
     'Wait until one has ended.',
   ),
+  token_limit_too_low: entry(
+    429,
+    'rate_limit_error',
+    'The request may take more tokens than the limit allows in a whole minute.',
+    'Waiting does not help: send a lower max_tokens or a shorter prompt, or have the limit raised.',
+    false,
+  ),
   outside_reserved_block: entry(
     429,
     'rate_limit_error',

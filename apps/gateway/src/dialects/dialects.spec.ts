@@ -48,6 +48,7 @@ describe('a refusal in Anthropic’s dialect', () => {
     ['request_too_large', 413, 'request_too_large'],
     ['rate_limit_exceeded', 429, 'rate_limit_error'],
     ['concurrency_limit_exceeded', 429, 'rate_limit_error'],
+    ['token_limit_too_low', 429, 'rate_limit_error'],
     ['queue_full', 529, 'overloaded_error'],
     ['internal_error', 500, 'api_error'],
     ['worker_error', 502, 'api_error'],

@@ -100,16 +100,30 @@ describe('an inference request', () => {
       'tokens',
       'rate_limit_exceeded',
       '2',
-      "This request may take 514 tokens; this organization's limit of 100 per minute leaves 40.",
+      "This request may take 514 tokens; this organization's limit of 514 per minute leaves 40.",
+    ],
+    [
+      'organization',
+      'tokens',
+      'token_limit_too_low',
+      undefined,
+      "This request may take 514 tokens; this organization's limit is 513 per minute.",
     ],
     ['project', 'concurrency', 'concurrency_limit_exceeded', '1', 'Too many requests of this project are in flight.'],
   ] as const)(
     "over its %s's limit of %s is refused with %s, how long to wait and whose limit it is, and settles nothing",
     async (of, by, code, wait, message) => {
-      decision = { ...allowed, refused: { of, by, left: by === 'concurrency' ? undefined : left } };
+      const limit = {
+        rate_limit_exceeded: by === 'tokens' ? 514 : 100,
+        token_limit_too_low: 513,
+        concurrency_limit_exceeded: 0,
+      }[code];
+      decision = { ...allowed, refused: { of, by, left: by === 'concurrency' ? undefined : { ...left, limit } } };
       const { statusCode, headers, json } = await post();
       const { error } = json<{ error: { code: string; message: string } }>();
       expect([statusCode, error.code, error.message, headers['retry-after']]).toEqual([429, code, message, wait]);
+      // The official clients would try again, and wait for nothing.
+      expect(headers['x-should-retry']).toBe(wait === undefined ? 'false' : undefined);
       expect(settled).toEqual([]);
     },
   );

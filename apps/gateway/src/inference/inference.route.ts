@@ -158,6 +158,11 @@ export function refusalOf({ of, by, left }: NonNullable<RateDecision['refused']>
     return new Rejected('concurrency_limit_exceeded', `Too many requests of this ${of} are in flight.`, {
       retryAfter: 1,
     });
+  // However long the client waits: the whole window is smaller.
+  if (by === 'tokens' && estimate > left.limit) {
+    const sentence = `This request may take ${estimate} tokens; this ${of}'s limit is ${left.limit} per minute.`;
+    return new Rejected('token_limit_too_low', sentence);
+  }
   const sentence =
     by === 'tokens'
       ? `This request may take ${estimate} tokens; this ${of}'s limit of ${left.limit} per minute leaves ${left.remaining}.`
