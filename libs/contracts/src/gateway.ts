@@ -41,6 +41,10 @@ export const usageRecordSchema = z.object({
   outputTokens: count,
   /** Milliseconds of audio that were transcribed; absent where there was none, as in all records of before. */
   audioMs: count.optional(),
+  /** Tokens of the output that were thought, not said; absent where the worker does not tell them apart. */
+  reasoningTokens: count.optional(),
+  /** Vectors that were answered; absent where none were asked for. */
+  embeddings: count.optional(),
   priceVersion: z.string(),
   /** pico-USD per token, and per second of audio where that costs something. */
   prices: z.object({ input: count, cachedInput: count, output: count, audioSecond: audioSecondPrice.optional() }),
@@ -63,6 +67,8 @@ export const openedRequestSchema = usageRecordSchema.omit({
   cachedInputTokens: true,
   outputTokens: true,
   audioMs: true,
+  reasoningTokens: true,
+  embeddings: true,
   worker: true,
   endedAt: true,
   ttftMs: true,

@@ -44,6 +44,10 @@ export const generationSchema = z.object({
   totalTokens: int,
   /** Milliseconds of audio; metering of before there was any does not say. */
   audioMs: int.default(0),
+  /** Tokens of the output that were thought, not said. */
+  reasoningTokens: int.default(0),
+  /** Vectors that were answered. */
+  embeddings: int.default(0),
   /** The worker did not count it. */
   estimated: z.boolean(),
   /** tokens × price, and audio × price, at the version it was admitted with, decimal USD. */

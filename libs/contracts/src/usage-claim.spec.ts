@@ -24,6 +24,8 @@ const others: { [K in keyof UsageRecord]: UsageRecord[K] } = {
   cachedInputTokens: '21',
   outputTokens: '31',
   audioMs: '1500',
+  reasoningTokens: '5',
+  embeddings: '5',
   priceVersion: 'p2',
   prices: { input: '1', cachedInput: '1', output: '3' },
   worker: null,
@@ -54,6 +56,12 @@ describe('usageHash', () => {
     expect(usageHash(record)).toBe('IQzgrjwePTMqgGnB3EQxCmqW9PNFFqjrMiVJKX3rtU0');
   });
 
+  it('tells thoughts from vectors, and stays what it was where neither is said', () => {
+    const thought = usageHash({ ...record, reasoningTokens: '5' });
+    expect(thought).not.toBe(usageHash({ ...record, embeddings: '5' }));
+    expect(usageHash({ ...record, reasoningTokens: undefined, embeddings: undefined })).toBe(usageHash(record));
+  });
+
   it('does not change with the place in the journal or the order of keys', () => {
     const reversed = Object.fromEntries(Object.entries(record).toReversed()) as unknown as UsageRecord;
     expect(usageHash({ ...reversed, seq: 99 })).toBe(usageHash(record));
@@ -77,8 +85,9 @@ describe('judgeClaim', () => {
     (rank) => {
       expect(judgeClaim(claim(rank), claim(rank, 'b', 11n))).toBe('better');
       expect(judgeClaim(claim(rank), claim(rank, 'b', 9n))).toBe('worse');
-      // Nothing to book: what came first stays.
+      // They may still differ in when it ended: one of them holds, and it is the same one after every order.
       expect(judgeClaim(claim(rank), claim(rank, 'b'))).toBe('worse');
+      expect(judgeClaim(claim(rank, 'b'), claim(rank))).toBe('better');
     },
   );
 });
@@ -91,6 +100,8 @@ describe('oddityOf', () => {
 
   it.each([
     ['cached_exceeds_input', { cachedInputTokens: '101' }],
+    ['reasoning_exceeds_output', { reasoningTokens: '31' }],
+    ['too_many_embeddings', { embeddings: '1000000000001' }],
     ['too_many_tokens', { outputTokens: '9999999999999999999' }],
     ['unfit_name', { model: 'm\0' }],
     ['unfit_name', { keyId: 'k'.repeat(129) }],

@@ -29,7 +29,9 @@ export function judgeClaim(known: Claim | undefined, incoming: Claim): ClaimVerd
   if (incoming.rank < known.rank) return 'worse';
   if (incoming.hash === known.hash) return 'same';
   if (incoming.rank === USAGE_RANK.workerFinal) return 'conflict';
-  // Gateway, journal and router each say how far they had seen it when it was cut: who saw more saw later.
+  // Gateway, journal and router each say how far they had seen it when it was cut: who saw more saw later. Of two that
+  // saw as much one holds whichever comes first, so that the tables are the same after any order.
+  if (incoming.counted === known.counted) return incoming.hash < known.hash ? 'better' : 'worse';
   return incoming.counted > known.counted ? 'better' : 'worse';
 }
 
@@ -72,6 +74,8 @@ export function usageHash(record: UsageRecord): string {
     record.ttftMs,
     // Only where it is there: records of before it was keep their hash.
     ...(record.audioMs === undefined ? [] : [record.audioMs, record.prices.audioSecond ?? '0']),
+    ...(record.reasoningTokens === undefined ? [] : [{ reasoning: record.reasoningTokens }]),
+    ...(record.embeddings === undefined ? [] : [{ embeddings: record.embeddings }]),
   ];
   return createHash('sha256').update(JSON.stringify(content)).digest('base64url');
 }
@@ -93,12 +97,20 @@ export const unitPricesOf = (prices: UsageRecord['prices']): UnitPrices => ({
 
 /** No request has this many tokens; below it, sums of millions of records stay within 64 bits. */
 const MOST_TOKENS = 1_000_000_000_000n;
+const MOST_EMBEDDINGS = 1_000_000_000_000n;
 /** 31 years. */
 const MOST_AUDIO_MS = 1_000_000_000_000n;
 /** Names are parts of index keys; five of them in one key must stay below what a B-tree page takes. */
 const LONGEST_NAME = 128;
 
-export type Oddity = 'cached_exceeds_input' | 'too_many_tokens' | 'too_long_audio' | 'unfit_name' | 'implausible_time';
+export type Oddity =
+  | 'cached_exceeds_input'
+  | 'reasoning_exceeds_output'
+  | 'too_many_tokens'
+  | 'too_many_embeddings'
+  | 'too_long_audio'
+  | 'unfit_name'
+  | 'implausible_time';
 
 /**
  * Why a record that has the right shape can't be true, or can't be stored; undefined where it is fine. Such a record is
@@ -108,6 +120,8 @@ export function oddityOf(record: UsageRecord): Oddity | undefined {
   const { input, cachedInput, output, audioMs = 0n } = quantitiesOf(record);
   if (cachedInput > input) return 'cached_exceeds_input';
   if (input > MOST_TOKENS || output > MOST_TOKENS) return 'too_many_tokens';
+  if (BigInt(record.reasoningTokens ?? 0) > output) return 'reasoning_exceeds_output';
+  if (BigInt(record.embeddings ?? 0) > MOST_EMBEDDINGS) return 'too_many_embeddings';
   if (audioMs > MOST_AUDIO_MS) return 'too_long_audio';
   if (namesOf(record).some((name) => name.length > LONGEST_NAME || name.includes('\0'))) return 'unfit_name';
   // The form was checked before; only the century is left: databases end, or wrap, outside of their own range.

@@ -43,6 +43,19 @@ describe('the last count in a piece of an answer', () => {
     expect(lastUsage(Buffer.from(`${piece.repeat(300_000)}{}${'}'.repeat(300_000)}`))).toBeUndefined();
   });
 
+  it('tells what was thought of the output, where that can be', () => {
+    const thought = (output: string) => lastUsage(Buffer.from(`{"a":1,"usage":{"prompt_tokens":1,${output}}}`));
+    expect(thought('"completion_tokens":9,"completion_tokens_details":{"reasoning_tokens":4}')?.reasoning).toBe(4);
+    for (const details of ['null', '{}', '{"reasoning_tokens":10}', '{"reasoning_tokens":null}', '7'])
+      expect(thought(`"completion_tokens":9,"completion_tokens_details":${details}`)).toEqual({
+        input: 1,
+        cachedInput: 0,
+        output: 9,
+      });
+    const response = '{"input_tokens":7,"output_tokens":3,"output_tokens_details":{"reasoning_tokens":3}}';
+    expect(lastUsage(Buffer.from(`{"x":1,"usage":${response}}`))?.reasoning).toBe(3);
+  });
+
   it('is not believed where it cannot be', () => {
     for (const usage of [
       'null',

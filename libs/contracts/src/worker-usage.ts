@@ -9,6 +9,8 @@ export interface TokenUsage {
   readonly input: number;
   readonly cachedInput: number;
   readonly output: number;
+  /** The part of the output that was thought, not said; absent where the worker does not tell it apart. */
+  readonly reasoning?: number;
 }
 
 /** Reads a `usage` object; undefined unless every count is a sane, non-negative integer (a worker may lie). */
@@ -16,7 +18,8 @@ export function readUsage(value: unknown): TokenUsage | undefined {
   if (typeof value !== 'object' || value === null) return undefined;
   const usage = value as Record<string, unknown>;
   const details = (usage['prompt_tokens_details'] ?? {}) as Record<string, unknown>;
-  return sane(usage['prompt_tokens'], details['cached_tokens'] ?? 0, usage['completion_tokens'] ?? 0);
+  const counted = sane(usage['prompt_tokens'], details['cached_tokens'] ?? 0, usage['completion_tokens'] ?? 0);
+  return withReasoning(counted, usage['completion_tokens_details']);
 }
 
 /** The same of a response. What was thought is among the output, and charged as such. */
@@ -24,7 +27,8 @@ export function readResponsesUsage(value: unknown): TokenUsage | undefined {
   if (typeof value !== 'object' || value === null) return undefined;
   const usage = value as Record<string, unknown>;
   const details = (usage['input_tokens_details'] ?? {}) as Record<string, unknown>;
-  return sane(usage['input_tokens'], details['cached_tokens'] ?? 0, usage['output_tokens']);
+  const counted = sane(usage['input_tokens'], details['cached_tokens'] ?? 0, usage['output_tokens']);
+  return withReasoning(counted, usage['output_tokens_details']);
 }
 
 /** Far above every context there is. Sums of it stay 64-bit whatever workers say; more is a lie, and counts for nothing. */
@@ -36,6 +40,12 @@ export const isCount = (value: unknown): value is number =>
 function sane(input: unknown, cachedInput: unknown, output: unknown): TokenUsage | undefined {
   if (!isCount(input) || !isCount(output) || !isCount(cachedInput) || cachedInput > input) return undefined;
   return { input, cachedInput, output };
+}
+
+/** Not charged apart: where it can't be, the counts are good without it. */
+function withReasoning(counted: TokenUsage | undefined, details: unknown): TokenUsage | undefined {
+  const reasoning = (details as { reasoning_tokens?: unknown } | null | undefined)?.reasoning_tokens;
+  return counted && isCount(reasoning) && reasoning <= counted.output ? { ...counted, reasoning } : counted;
 }
 
 /** With its quotes and colon. */

@@ -11,6 +11,8 @@ export class Exchange {
   worker: string | null = null;
   /** The answer came as a stream, whether or not that was known when it was opened. */
   streamed = false;
+  /** Vectors that were answered. */
+  embeddings: number | undefined;
   private firstByteAt: number | undefined;
   private usage: ReportedUsage | undefined;
   private usageRank: number = USAGE_RANK.inputOnly;
@@ -82,6 +84,8 @@ export class Exchange {
       cachedInputTokens: String(this.usage?.cachedInput ?? 0),
       outputTokens: String(this.usage?.output ?? 0),
       ...(this.usage?.audio ? { audioMs: String(this.usage.audio.ms) } : {}),
+      ...(this.usage?.reasoning === undefined ? {} : { reasoningTokens: String(this.usage.reasoning) }),
+      ...(this.embeddings === undefined ? {} : { embeddings: String(this.embeddings) }),
       worker: this.worker,
       endedAt,
       ttftMs: this.firstByteAt === undefined ? null : Math.round(this.firstByteAt - this.startedAt),

@@ -15,12 +15,15 @@ export interface Reading {
   readonly said?: Said | undefined;
   /** The number of the next event that the client gets, for dialects that number them. */
   readonly sequence: number;
+  /** Vectors of a whole answer, once `usage` has read it; undefined where it has none. */
+  readonly embeddings?: number | undefined;
 }
 
 /** Of everything that is shaped as completions are: usage is forced on the stream, and taken out again. */
 export class CompletionsReading implements Reading {
   readonly sequence = 0;
   said: Said | undefined;
+  embeddings: number | undefined;
   private counted = false;
   private input: number | undefined;
 
@@ -41,7 +44,8 @@ export class CompletionsReading implements Reading {
   }
 
   usage(answer: unknown): ReportedUsage | undefined {
-    const { usage, choices } = (answer ?? {}) as { usage?: unknown; choices?: unknown };
+    const { usage, choices, data } = (answer ?? {}) as { usage?: unknown; choices?: unknown; data?: unknown };
+    if (Array.isArray(data)) this.embeddings = data.length;
     const counted = readUsage(usage);
     if (!counted) (this.said = new Said()).heard(choices);
     return counted;

@@ -157,6 +157,7 @@ export class Relay {
     const { reading } = ongoing;
     const answer = reading.parse ? reading.parse(bytes, header(upstream, 'content-type') ?? '') : answerOf(bytes);
     const usage = reading.usage(answer);
+    exchange.embeddings = reading.embeddings;
     if (usage) exchange.saw(usage, true);
     else await this.countHere(ongoing, true);
     // Before the END: what cannot be translated is no good answer.
