@@ -5,6 +5,7 @@ import type { OnApplicationShutdown, OnModuleInit } from '@nestjs/common';
 import { KEYUSE, STREAMS } from '@sluice/contracts/subjects';
 import { connectOrm, LatestRelay } from '@sluice/event-store';
 import { connect, connectConsumers, Messaging } from '@sluice/messaging';
+import { systemClock } from '@sluice/primitives/clock';
 import { gauge, HealthRegistry, logBroker, loggerFor } from '@sluice/service-kit';
 import { meteringDatabase } from './database.js';
 import { keyTotalsRelay } from './key-totals/key-totals.relay.js';
@@ -14,6 +15,7 @@ import { KeyNameConsumer } from './keys/key-name.consumer.js';
 import type { MeteringConfig } from './metering.config.js';
 import { UsageQueryService } from './query/usage-query.service.js';
 import { UsageController } from './query/usage.controller.js';
+import { Retention } from './retention/retention.service.js';
 import { SettledController } from './usage/settled.controller.js';
 import { UsageConsumer } from './usage/usage.consumer.js';
 import { UsageStore } from './usage/usage.store.js';
@@ -25,6 +27,7 @@ class Lifecycle implements OnModuleInit, OnApplicationShutdown {
     private readonly orm: MikroORM,
     private readonly messaging: Messaging,
     private readonly keyTotals: LatestRelay,
+    private readonly retention: Retention,
     health: HealthRegistry,
   ) {
     // NATS is not part of readiness: queries are answered without it, and the batches wait in the stream.
@@ -44,10 +47,11 @@ class Lifecycle implements OnModuleInit, OnApplicationShutdown {
     const onRetry = (err: unknown) => loggerFor('postgres').warn({ err }, 'waiting for the database');
     await connectOrm(this.orm, { onRetry });
     this.keyTotals.start();
+    this.retention.start();
   }
 
   async onApplicationShutdown(): Promise<void> {
-    await this.keyTotals.stop();
+    await Promise.all([this.keyTotals.stop(), this.retention.stop()]);
     await this.messaging.close();
     await this.orm.close(true);
   }
@@ -69,6 +73,15 @@ export class MeteringModule {
         {
           provide: LatestRelay,
           useValue: keyTotalsRelay(orm.em, messaging, config.KEY_TOTALS_EVERY_MS),
+        },
+        {
+          provide: Retention,
+          useValue: new Retention({
+            em: orm.em,
+            recordDays: config.RETENTION_DAYS,
+            minuteDays: config.MINUTE_RETENTION_DAYS,
+            clock: systemClock,
+          }),
         },
         UsageStore,
         UsageQueryService,

@@ -9,13 +9,20 @@ export interface RollupTable {
   model: string;
   project: string;
   workload: string;
+  outcome: string;
   request_count: string;
-  error_count: string;
   input_tokens: string;
   cached_input_tokens: string;
   output_tokens: string;
+  reasoning_tokens: string;
   audio_ms: string;
+  embeddings: string;
   cost_pico: string;
+  /** Histograms: the first cell that is there, and the counts from it on. */
+  ttft_from: number | null;
+  ttft_cells: string[];
+  duration_from: number | null;
+  duration_cells: string[];
 }
 
 export interface Tables {

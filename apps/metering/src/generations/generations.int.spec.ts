@@ -39,6 +39,8 @@ describe('one generation', () => {
       outputTokens: 30,
       totalTokens: 130,
       audioMs: 0,
+      reasoningTokens: 0,
+      embeddings: 0,
       estimated: false,
       cost: '0.00000000027',
       currency: 'USD',

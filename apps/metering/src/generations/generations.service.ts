@@ -6,6 +6,7 @@ import { formatUsd } from '@sluice/primitives/money';
 import { sql, type RawBuilder } from 'kysely';
 import { count } from '../query/usage-query.js';
 import { tablesOf } from '../tables.js';
+import { dayOfRequest } from '../usage/request-day.js';
 
 type Row = Record<
   | 'key_id'
@@ -22,6 +23,8 @@ type Row = Record<
   | 'cached_input_tokens'
   | 'output_tokens'
   | 'audio_ms'
+  | 'reasoning_tokens'
+  | 'embeddings'
   | 'cost_pico'
   | 'price_version'
   | 'started_ms'
@@ -76,11 +79,11 @@ export class Generations {
   private async row(requestId: string, whose: RawBuilder<unknown>): Promise<Row | undefined> {
     const { rows } = await sql<Row>`
       select key_id, project, workload, model, endpoint, outcome, stream, estimated, worker, attempt, input_tokens,
-        cached_input_tokens, output_tokens, audio_ms, input_price, cached_input_price, output_price, audio_second_price,
-        cost_pico, price_version, ttft_ms, (extract(epoch from started_at) * 1000)::bigint as started_ms,
+        cached_input_tokens, output_tokens, audio_ms, reasoning_tokens, embeddings, input_price, cached_input_price,
+        output_price, audio_second_price, cost_pico, price_version, ttft_ms, (extract(epoch from started_at) * 1000)::bigint as started_ms,
         (extract(epoch from ended_at) * 1000)::bigint as ended_ms
       from usage_records
-      where request_id = ${requestId} and ${whose}
+      where day = ${dayOfRequest(requestId)}::date and request_id = ${requestId} and ${whose}
     `.execute(tablesOf(this.em.fork()));
     return rows[0];
   }
@@ -100,6 +103,8 @@ function generationOf(requestId: string, row: Row): Generation {
     outputTokens: count(row.output_tokens),
     totalTokens: count(String(BigInt(row.input_tokens) + BigInt(row.output_tokens))),
     audioMs: count(row.audio_ms),
+    reasoningTokens: count(row.reasoning_tokens),
+    embeddings: count(row.embeddings),
     estimated: row.estimated,
     cost: formatUsd(BigInt(row.cost_pico)),
     currency: 'USD',

@@ -1,6 +1,8 @@
 import type { MigrationObject } from '@mikro-orm/core';
 import { INTAKE_MIGRATIONS } from '@sluice/event-store';
 import { Migration } from '@mikro-orm/migrations';
+import { PartitionUsageRecords } from './007-usage-records-by-day.js';
+import { RollupsByOutcome } from './008-rollups-by-outcome.js';
 
 /** The permanent claim of every request, with all that its record says. The primary key is what makes it count once. */
 class CreateUsageRecords extends Migration {
@@ -128,4 +130,6 @@ export const MIGRATIONS: readonly MigrationObject[] = [
   { name: 'metering-004-key-totals', class: CreateKeyTotals },
   { name: 'metering-005-key-names-dated', class: DateKeyNames },
   { name: 'metering-006-audio', class: AddAudio },
+  { name: 'metering-007-usage-records-by-day', class: PartitionUsageRecords },
+  { name: 'metering-008-rollups-by-outcome', class: RollupsByOutcome },
 ];

@@ -47,6 +47,6 @@ export class UsageQueryService {
 }
 
 const sums = sql`
-  sum(request_count)::text as requests, sum(error_count)::text as errors, sum(input_tokens)::text as input_tokens,
+  sum(request_count)::text as requests, coalesce(sum(request_count) filter (where outcome = 'error'), 0)::text as errors, sum(input_tokens)::text as input_tokens,
   sum(cached_input_tokens)::text as cached_input_tokens, sum(output_tokens)::text as output_tokens,
   sum(audio_ms)::text as audio_ms, sum(cost_pico)::text as cost`;

@@ -2,6 +2,7 @@ import { quantitiesOf, unitPricesOf } from '@sluice/contracts/usage-claim';
 import type { UsageRecord } from '@sluice/contracts/gateway';
 import { GRANULARITIES } from '@sluice/contracts/metering';
 import { costOf, type PicoUsd } from '@sluice/primitives/money';
+import { cellOf } from './histogram.js';
 
 export type Granularity = (typeof GRANULARITIES)[number];
 
@@ -14,16 +15,19 @@ export interface Dimensions {
   readonly workload: string;
   readonly keyId: string;
   readonly model: string;
+  readonly outcome: UsageRecord['outcome'];
 }
 
-/** Sums; each may be negative where a better record took something back. `cost` in pico-USD. */
+/** Each may be negative where a better record took something back. `cost` in pico-USD. */
 export interface Sums {
   readonly requests: bigint;
-  readonly errors: bigint;
   readonly inputTokens: bigint;
   readonly cachedInputTokens: bigint;
   readonly outputTokens: bigint;
+  /** Part of the output. */
+  readonly reasoningTokens: bigint;
   readonly audioMs: bigint;
+  readonly embeddings: bigint;
   readonly cost: PicoUsd;
 }
 
@@ -34,24 +38,32 @@ export interface Sums {
 export interface Contribution extends Dimensions, Sums {
   /** Milliseconds since the Unix epoch. */
   readonly endedAt: number;
+  /** Cells of the histograms; null where no byte came. `requests` of it are there. */
+  readonly ttftCell: number | null;
+  readonly durationCell: number;
 }
 
 export function contributionOf(record: UsageRecord): Contribution {
   const taken = quantitiesOf(record);
+  const endedAt = Date.parse(record.endedAt);
   return {
     organizationId: record.organizationId,
     project: record.project,
     workload: record.workload,
     keyId: record.keyId,
     model: record.model,
-    endedAt: Date.parse(record.endedAt),
+    outcome: record.outcome,
+    endedAt,
     requests: 1n,
-    errors: record.outcome === 'error' ? 1n : 0n,
     inputTokens: taken.input,
     cachedInputTokens: taken.cachedInput,
     outputTokens: taken.output,
+    reasoningTokens: BigInt(record.reasoningTokens ?? 0),
     audioMs: taken.audioMs ?? 0n,
+    embeddings: BigInt(record.embeddings ?? 0),
     cost: costOf(taken, unitPricesOf(record.prices)),
+    ttftCell: record.ttftMs === null ? null : cellOf(record.ttftMs),
+    durationCell: cellOf(endedAt - Date.parse(record.startedAt)),
   };
 }
 
@@ -59,44 +71,41 @@ export function contributionOf(record: UsageRecord): Contribution {
 export const negated = (contribution: Contribution): Contribution => ({
   ...contribution,
   requests: -contribution.requests,
-  errors: -contribution.errors,
   inputTokens: -contribution.inputTokens,
   cachedInputTokens: -contribution.cachedInputTokens,
   outputTokens: -contribution.outputTokens,
+  reasoningTokens: -contribution.reasoningTokens,
   audioMs: -contribution.audioMs,
+  embeddings: -contribution.embeddings,
   cost: -contribution.cost,
 });
 
+type Counts = Map<number, bigint>;
+
+/** A row's sums as they grow; rows are many, so they grow in place. */
 export interface RollupRow extends Dimensions, Sums {
   /** Begin of the bucket, milliseconds since the Unix epoch. */
   readonly bucket: number;
+  /** Requests by cell. */
+  readonly ttft: ReadonlyMap<number, bigint>;
+  readonly duration: ReadonlyMap<number, bigint>;
 }
+
+type Growing = { -readonly [K in keyof RollupRow]: RollupRow[K] } & { readonly ttft: Counts; readonly duration: Counts };
 
 /**
  * Contributions as one row per bucket and dimensions, in the order of the rows' keys: every transaction updates the
  * shared rows in this order, so that parallel batches wait for each other instead of deadlocking.
  */
 export function rollUp(contributions: readonly Contribution[], granularity: Granularity): RollupRow[] {
-  const rows = new Map<string, RollupRow>();
+  const rows = new Map<string, Growing>();
   for (const c of contributions) {
     const bucket = c.endedAt - (c.endedAt % BUCKET_MS[granularity]);
-    const key = JSON.stringify([c.organizationId, bucket, c.keyId, c.model, c.project, c.workload]);
+    // No name has a NUL in it: such records were set aside.
+    const key = `${c.organizationId}\0${bucket}\0${c.keyId}\0${c.model}\0${c.project}\0${c.workload}\0${c.outcome}`;
     const row = rows.get(key);
-    rows.set(key, {
-      organizationId: c.organizationId,
-      project: c.project,
-      workload: c.workload,
-      keyId: c.keyId,
-      model: c.model,
-      bucket,
-      requests: (row?.requests ?? 0n) + c.requests,
-      errors: (row?.errors ?? 0n) + c.errors,
-      inputTokens: (row?.inputTokens ?? 0n) + c.inputTokens,
-      cachedInputTokens: (row?.cachedInputTokens ?? 0n) + c.cachedInputTokens,
-      outputTokens: (row?.outputTokens ?? 0n) + c.outputTokens,
-      audioMs: (row?.audioMs ?? 0n) + c.audioMs,
-      cost: (row?.cost ?? 0n) + c.cost,
-    });
+    if (row) add(row, c);
+    else rows.set(key, begun(c, bucket));
   }
   return Array.from(rows)
     .filter(([, row]) => !isNothing(row))
@@ -104,11 +113,49 @@ export function rollUp(contributions: readonly Contribution[], granularity: Gran
     .map(([, row]) => row);
 }
 
-const isNothing = (row: Sums): boolean =>
+const begun = (c: Contribution, bucket: number): Growing => ({
+  organizationId: c.organizationId,
+  project: c.project,
+  workload: c.workload,
+  keyId: c.keyId,
+  model: c.model,
+  outcome: c.outcome,
+  bucket,
+  requests: c.requests,
+  inputTokens: c.inputTokens,
+  cachedInputTokens: c.cachedInputTokens,
+  outputTokens: c.outputTokens,
+  reasoningTokens: c.reasoningTokens,
+  audioMs: c.audioMs,
+  embeddings: c.embeddings,
+  cost: c.cost,
+  ttft: new Map(c.ttftCell === null ? [] : [[c.ttftCell, c.requests]]),
+  duration: new Map([[c.durationCell, c.requests]]),
+});
+
+function add(row: Growing, c: Contribution): void {
+  row.requests += c.requests;
+  row.inputTokens += c.inputTokens;
+  row.cachedInputTokens += c.cachedInputTokens;
+  row.outputTokens += c.outputTokens;
+  row.reasoningTokens += c.reasoningTokens;
+  row.audioMs += c.audioMs;
+  row.embeddings += c.embeddings;
+  row.cost += c.cost;
+  if (c.ttftCell !== null) count(row.ttft, c.ttftCell, c.requests);
+  count(row.duration, c.durationCell, c.requests);
+}
+
+const count = (counts: Counts, cell: number, requests: bigint): void =>
+  void counts.set(cell, (counts.get(cell) ?? 0n) + requests);
+
+const isNothing = (row: RollupRow): boolean =>
   row.requests === 0n &&
-  row.errors === 0n &&
   row.inputTokens === 0n &&
   row.cachedInputTokens === 0n &&
   row.outputTokens === 0n &&
+  row.reasoningTokens === 0n &&
   row.audioMs === 0n &&
-  row.cost === 0n;
+  row.embeddings === 0n &&
+  row.cost === 0n &&
+  [...row.ttft.values(), ...row.duration.values()].every((requests) => requests === 0n);

@@ -33,7 +33,7 @@ describe('decideUsage', () => {
     expect(contributions).toEqual([
       expect.objectContaining({
         requests: 1n,
-        errors: 1n,
+        outcome: 'error',
         inputTokens: 100n,
         cachedInputTokens: 20n,
         outputTokens: 30n,

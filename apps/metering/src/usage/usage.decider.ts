@@ -7,10 +7,13 @@ export interface Booked extends Claim {
   readonly contribution: Contribution;
 }
 
+/** `past_retention`: the claims of its day are gone, so nobody can say whether it was booked. */
+export type Reason = Oddity | 'conflict' | 'past_retention';
+
 export interface Quarantined {
   readonly record: UsageRecord;
   readonly hash: string;
-  readonly reason: Oddity | 'conflict';
+  readonly reason: Reason;
 }
 
 /** What a batch changes. */
@@ -26,15 +29,20 @@ export interface UsageDecision {
 
 /**
  * Decides a batch against what is known. The same records in any order, any number of times and in any batches lead to
- * the same claims and the same sums, as long as records of one request and rank agree.
+ * the same claims and the same sums, as long as final records of one request agree.
+ * @param untimely why a record can't be booked now, by the time of its request
  */
-export function decideUsage(known: ReadonlyMap<string, Booked>, records: readonly UsageRecord[]): UsageDecision {
+export function decideUsage(
+  known: ReadonlyMap<string, Booked>,
+  records: readonly UsageRecord[],
+  untimely: (record: UsageRecord) => Reason | undefined = () => undefined,
+): UsageDecision {
   const claims = new Map<string, Claim & { record: UsageRecord }>();
   const quarantined: Quarantined[] = [];
   let duplicates = 0;
   for (const record of records) {
     const incoming = { ...claimOf(record), record };
-    const oddity = oddityOf(record);
+    const oddity = oddityOf(record) ?? untimely(record);
     const verdict = oddity ?? judgeClaim(claims.get(record.requestId) ?? known.get(record.requestId), incoming);
     if (verdict === 'first' || verdict === 'better') claims.set(record.requestId, incoming);
     else if (verdict === 'same' || verdict === 'worse') duplicates += 1;
