@@ -72,7 +72,7 @@ export async function dropRecordDays(
 /** Minutes are for looking closely at what is new; hours and days stay. In pieces, so that nothing is locked for long. */
 export async function dropMinutes(em: EntityManager, before: string): Promise<number> {
   const PIECE = 10_000;
-  for (let dropped = 0; ; ) {
+  for (let dropped = 0; ;) {
     // What is being booked right now waits for the next time: who holds such rows waits for nobody.
     const { rows } = await sql<{ n: number }>`
       with gone as (

@@ -7,7 +7,10 @@ export const DAYS_AHEAD = 2;
 /** The days to come that have no partition yet, and those that were missed. What was dropped is not made again. */
 export function daysToMake(days: readonly string[], today: string): string[] {
   const last = daysAfter(today, DAYS_AHEAD);
-  const newest = days.filter((day) => day <= last).toSorted().at(-1);
+  const newest = days
+    .filter((day) => day <= last)
+    .toSorted()
+    .at(-1);
   const made: string[] = [];
   for (let day = daysAfter(newest ?? today, newest ? 1 : 0); day <= last; day = daysAfter(day, 1)) made.push(day);
   return made;

@@ -30,12 +30,10 @@ export async function addToRollup(
   deltas: readonly RollupRow[],
 ): Promise<void> {
   if (deltas.length === 0) return;
-  const stored = deltas.map(
-    (row): StoredRow => ({
-      ...row,
-      histograms: { ttft: histogramOf(row.ttft), duration: histogramOf(row.duration) },
-    }),
-  );
+  const stored = deltas.map((row): StoredRow => ({
+    ...row,
+    histograms: { ttft: histogramOf(row.ttft), duration: histogramOf(row.duration) },
+  }));
   const { names, rows } = unnest(stored, {
     organization_id: ['text', (r) => r.organizationId],
     bucket: ['timestamptz', (r) => rfc3339(r.bucket)],
@@ -77,8 +75,7 @@ export async function addToRollup(
 function addedHistogram(name: (typeof HISTOGRAMS)[number]) {
   const [from, cells] = [sql.ref(`${name}_from`), sql.ref(`${name}_cells`)];
   const end = (row: 't' | 'excluded') => sql`${sql.ref(row)}.${from} + cardinality(${sql.ref(row)}.${cells})`;
-  const count = (row: 't' | 'excluded') =>
-    sql`coalesce(${sql.ref(row)}.${cells}[i - ${sql.ref(row)}.${from} + 1], 0)`;
+  const count = (row: 't' | 'excluded') => sql`coalesce(${sql.ref(row)}.${cells}[i - ${sql.ref(row)}.${from} + 1], 0)`;
   return sql`
     ${from} = least(t.${from}, excluded.${from}),
     ${cells} = array(

@@ -91,7 +91,10 @@ export interface RollupRow extends Dimensions, Sums {
   readonly duration: ReadonlyMap<number, bigint>;
 }
 
-type Growing = { -readonly [K in keyof RollupRow]: RollupRow[K] } & { readonly ttft: Counts; readonly duration: Counts };
+type Growing = { -readonly [K in keyof RollupRow]: RollupRow[K] } & {
+  readonly ttft: Counts;
+  readonly duration: Counts;
+};
 
 /**
  * Contributions as one row per bucket and dimensions, in the order of the rows' keys: every transaction updates the

@@ -1,0 +1,51 @@
+import { describe, expect, it } from '@jest/globals';
+import * as fc from 'fast-check';
+import { added, cellOf, histogramOf, NO_TIMES, quantile, type Histogram } from './histogram.js';
+
+const of = (...times: number[]): Histogram => {
+  const counts = new Map<number, bigint>();
+  for (const cell of times.map(cellOf)) counts.set(cell, (counts.get(cell) ?? 0n) + 1n);
+  return histogramOf(counts);
+};
+
+describe('a histogram of times', () => {
+  it.each([
+    [-5, 0],
+    [0, 0],
+    [1, 0],
+    [1.001, 1],
+    [2, 2],
+    [1024, 20],
+    [1025, 21],
+    [2 ** 26, 52],
+    [2 ** 26 + 1, 53],
+    [1e15, 53],
+  ])('has %d ms in cell %d: cells are stored, and never move', (milliseconds, cell) => {
+    expect(cellOf(milliseconds)).toBe(cell);
+  });
+
+  it('adds up to that of all times, whoever counted which of them', () => {
+    const times = fc.array(fc.integer({ min: 0, max: 2 ** 27 }), { maxLength: 20 });
+    fc.assert(fc.property(times, times, (a, b) => expect(added(of(...a), of(...b))).toEqual(of(...a, ...b))));
+  });
+
+  it('is nothing again when everything was taken back', () => {
+    expect(added(of(3, 900), { from: cellOf(3), cells: of(3, 900).cells.map((count) => -count) })).toEqual(NO_TIMES);
+  });
+
+  it('tells how long the slowest part took, to the width of a cell', () => {
+    // Nobody cares how far below 1 ms the first cell goes.
+    const times = fc.array(fc.integer({ min: 2, max: 2 ** 26 }), { minLength: 1, maxLength: 50 });
+    fc.assert(
+      fc.property(times, fc.double({ min: 0.01, max: 1, noNaN: true }), (all, part) => {
+        const exact = all.toSorted((a, b) => a - b)[Math.max(0, Math.ceil(all.length * part - 1e-9) - 1)]!;
+        const told = quantile(of(...all), part)!;
+        expect(told).toBeLessThanOrEqual(exact * Math.SQRT2 + 1e-6);
+        expect(told).toBeGreaterThanOrEqual(exact / Math.SQRT2 - 1e-6);
+      }),
+    );
+    expect(quantile(of(...Array.from({ length: 4 }, () => 1_000)), 0.5)).toBeCloseTo((724.08 + 1024) / 2, 1);
+    expect(quantile(of(1e12), 0.99)).toBe(2 ** 26);
+    expect(quantile(NO_TIMES, 0.5)).toBeUndefined();
+  });
+});

@@ -1,0 +1,193 @@
+import { MikroORM } from '@mikro-orm/postgresql';
+import { afterAll, beforeAll, expect, it } from '@jest/globals';
+import type { UsageRecord } from '@sluice/contracts/gateway';
+import { claimOf, judgeClaim } from '@sluice/contracts/usage-claim';
+import { aUsageBatch, aUsageRecord } from '@sluice/contracts/usage-record.fixture';
+import { migrate } from '@sluice/event-store';
+import { rfc3339 } from '@sluice/primitives/clock';
+import { uuidv7 } from '@sluice/primitives/id';
+import { withBacking } from '@sluice/testing';
+import * as fc from 'fast-check';
+import { meteringDatabase } from '../database.js';
+import { keyTotalChanges } from '../key-totals/key-totals.js';
+import { added, histogramOf, type Histogram } from './histogram.js';
+import { contributionOf, rollUp, type Granularity } from './rollup.js';
+import { UsageStore } from './usage.store.js';
+
+const backing = withBacking(['postgres']);
+let orm: MikroORM;
+beforeAll(async () => {
+  const options = meteringDatabase((await backing.database('metering_property')).url);
+  await migrate(options);
+  orm = await MikroORM.init(options);
+});
+afterAll(() => orm?.close(true));
+
+const rows = (sql: string): Promise<Record<string, unknown>[]> => orm.em.fork().getConnection().execute(sql);
+const HOUR = 3_600_000;
+const BEGIN = Math.floor(Date.now() / HOUR - 30) * HOUR;
+const BOOTS = ['boot-1', 'boot-2'];
+
+/** Few values, so that records meet in their request, their keys and their buckets, which lie around a midnight. */
+const aRecord = fc.record({
+  request: fc.integer({ min: 0, max: 7 }),
+  rank: fc.integer({ min: 0, max: 4 }),
+  key: fc.constantFrom('key-1', 'key-2', 'key of nobody'),
+  organization: fc.constantFrom('org-1', 'org-2'),
+  model: fc.constantFrom('sim/small', 'sim/large'),
+  outcome: fc.constantFrom('ok', 'error', 'aborted'),
+  output: fc.integer({ min: 0, max: 3 }),
+  reasoning: fc.option(fc.integer({ min: 0, max: 3 }), { nil: undefined }),
+  embeddings: fc.option(fc.integer({ min: 0, max: 3 }), { nil: undefined }),
+  audio: fc.option(fc.integer({ min: 0, max: 3 }), { nil: undefined }),
+  endedAfterMs: fc.integer({ min: 0, max: 30 }).map((hours) => hours * HOUR + 59_999),
+  ttft: fc.option(fc.double({ min: 0, max: 1e5, noNaN: true }), { nil: null }),
+});
+type Made = typeof aRecord extends fc.Arbitrary<infer T> ? T : never;
+
+const recordOf = (made: Made, seq: number): UsageRecord => {
+  const { request, reasoning, embeddings, audio } = made;
+  // One whose id tells no day, and others on both sides of a midnight.
+  const id = request === 0 ? 'req-0' : uuidv7(BEGIN + request * 4 * HOUR, new Uint8Array(10).fill(request));
+  return aUsageRecord({
+    requestId: id,
+    seq,
+    rank: made.rank,
+    keyId: made.key,
+    organizationId: made.organization,
+    model: made.model,
+    outcome: made.outcome,
+    outputTokens: String(made.output),
+    ...(reasoning === undefined ? {} : { reasoningTokens: String(Math.min(reasoning, made.output)) }),
+    ...(embeddings === undefined ? {} : { embeddings: String(embeddings) }),
+    ...(audio === undefined ? {} : { audioMs: String(audio) }),
+    prices: { input: '2', cachedInput: '1', output: '3', audioSecond: '7000' },
+    startedAt: rfc3339(BEGIN),
+    endedAt: rfc3339(BEGIN + made.endedAfterMs),
+    ttftMs: made.ttft,
+  });
+};
+
+/** A request has one final count: two that differ are set aside, and which of them is booked is up to their order. */
+const history = fc
+  .uniqueArray(aRecord, {
+    minLength: 1,
+    maxLength: 24,
+    selector: ({ request, rank, ...rest }) => (rank === 4 ? `${request}` : JSON.stringify([request, rank, rest])),
+  })
+  .map((all) => all.map(recordOf))
+  .chain((records) =>
+    fc.record({
+      records: fc.constant(records),
+      order: fc.shuffledSubarray(records, { minLength: records.length }),
+      again: fc.array(fc.constantFrom(...records), { maxLength: 20 }),
+      sizes: fc.array(fc.integer({ min: 1, max: 9 }), { minLength: 1, maxLength: 9 }),
+      together: fc.integer({ min: 1, max: 4 }),
+    }),
+  );
+
+const text = (value: bigint) => value.toString();
+
+/** What the tables must say, from the set of records alone: the best record of each request, added up. */
+function model(records: readonly UsageRecord[]) {
+  const best = new Map<string, UsageRecord>();
+  for (const record of records) {
+    const known = best.get(record.requestId);
+    const verdict = judgeClaim(known && claimOf(known), claimOf(record));
+    if (verdict === 'first' || verdict === 'better') best.set(record.requestId, record);
+  }
+  const booked = [...best.values()].map(contributionOf);
+  const rollup = (granularity: Granularity) =>
+    rollUp(booked, granularity).map((row) => ({
+      organization_id: row.organizationId,
+      bucket: row.bucket,
+      key_id: row.keyId,
+      model: row.model,
+      outcome: row.outcome,
+      request_count: text(row.requests),
+      input_tokens: text(row.inputTokens),
+      cached_input_tokens: text(row.cachedInputTokens),
+      output_tokens: text(row.outputTokens),
+      reasoning_tokens: text(row.reasoningTokens),
+      audio_ms: text(row.audioMs),
+      embeddings: text(row.embeddings),
+      cost_pico: text(row.cost),
+      ttft: histogramOf(row.ttft),
+      duration: histogramOf(row.duration),
+    }));
+  return {
+    records: [...best.values()]
+      .map((record) => ({ request_id: record.requestId, rank: record.rank, hash: claimOf(record).hash }))
+      .toSorted((a, b) => (a.request_id < b.request_id ? -1 : 1)),
+    minutes: rollup('minute'),
+    hours: rollup('hour'),
+    days: rollup('day'),
+    keys: keyTotalChanges(booked).map((key) => ({
+      key_id: key.keyId,
+      request_count: text(key.requests),
+      input_tokens: text(key.inputTokens),
+      output_tokens: text(key.outputTokens),
+    })),
+    settled: BOOTS.map((boot) => ({ boot, seqs: records.filter((_, seq) => bootOf(seq) === boot).length })),
+  };
+}
+
+const bootOf = (seq: number): string => BOOTS[seq % 2]!;
+
+async function tables() {
+  const rollup = async (granularity: Granularity) =>
+    (
+      await rows(`select organization_id, (extract(epoch from bucket) * 1000)::bigint as bucket, key_id, model, outcome,
+          request_count, input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, audio_ms, embeddings,
+          cost_pico::text, ttft_from, ttft_cells::text[], duration_from, duration_cells::text[]
+        from usage_by_${granularity}
+        order by organization_id collate "C", bucket, key_id collate "C", model collate "C", outcome collate "C"`)
+    )
+      .map(({ bucket, ttft_from, ttft_cells, duration_from, duration_cells, ...row }) => ({
+        ...row,
+        bucket: Number(bucket),
+        ttft: added({ from: ttft_from as number | null, cells: (ttft_cells as string[]).map(BigInt) }),
+        duration: added({ from: duration_from as number | null, cells: (duration_cells as string[]).map(BigInt) }),
+      }))
+      // What a better record has emptied stays as a row of zeros.
+      .filter((row) => (row as { request_count?: string }).request_count !== '0');
+  return {
+    records: await rows(`select request_id, rank, hash from usage_records order by request_id collate "C"`),
+    minutes: await rollup('minute'),
+    hours: await rollup('hour'),
+    days: await rollup('day'),
+    keys: await rows(`select key_id, request_count, input_tokens, output_tokens from key_totals
+      where request_count <> 0 order by key_id collate "C"`),
+    settled: await rows(`select b.boot, (select coalesce(sum(upper(r) - lower(r)), 0)::int
+        from usage_settled as s, unnest(ranges) as r where s.boot = b.boot) as seqs
+      from unnest(array['boot-1', 'boot-2']) as b (boot) order by 1`),
+  };
+}
+
+it('has the same tables after any order, any repetition, any cut into batches and any that are booked at the same time', async () => {
+  await fc.assert(
+    fc.asyncProperty(history, async ({ records, order, again, sizes, together }) => {
+      await rows('truncate usage_records, usage_by_minute, usage_by_hour, usage_by_day, key_totals, usage_settled');
+      const batches: UsageRecord[][] = [];
+      const all = [...order, ...again];
+      for (let at = 0; at < all.length; at += batches.at(-1)!.length)
+        batches.push(all.slice(at, at + sizes[batches.length % sizes.length]!));
+      // Each as a process of its own, of which some are at work at the same time.
+      const stores = Array.from({ length: together }, () => new UsageStore(orm.em));
+      await Promise.all(
+        stores.map(async (store, i) => {
+          for (const batch of batches.filter((_, at) => at % together === i))
+            await store.take(
+              ...Array.from(
+                Map.groupBy(batch, ({ seq }) => bootOf(seq)),
+                ([boot, own]) => aUsageBatch(own, boot),
+              ),
+            );
+        }),
+      );
+      expect(await tables()).toEqual(model(records));
+      expect(await rows('select * from usage_quarantine')).toEqual([]);
+    }),
+    { numRuns: 40, endOnFailure: true },
+  );
+}, 300_000);
