@@ -10,7 +10,7 @@ import { withBacking } from '@sluice/testing';
 import * as fc from 'fast-check';
 import { meteringDatabase } from '../database.js';
 import { keyTotalChanges } from '../key-totals/key-totals.js';
-import { added, histogramOf, type Histogram } from './histogram.js';
+import { added, histogramOf } from './histogram.js';
 import { contributionOf, rollUp, type Granularity } from './rollup.js';
 import { UsageStore } from './usage.store.js';
 
@@ -40,8 +40,8 @@ const aRecord = fc.record({
   reasoning: fc.option(fc.integer({ min: 0, max: 3 }), { nil: undefined }),
   embeddings: fc.option(fc.integer({ min: 0, max: 3 }), { nil: undefined }),
   audio: fc.option(fc.integer({ min: 0, max: 3 }), { nil: undefined }),
-  endedAfterMs: fc.integer({ min: 0, max: 30 }).map((hours) => hours * HOUR + 59_999),
-  ttft: fc.option(fc.double({ min: 0, max: 1e5, noNaN: true }), { nil: null }),
+  endedAfterMs: fc.constantFrom(0, 59_999, 60_000, HOUR, 26 * HOUR),
+  ttft: fc.constantFrom(null, 0.5, 3, 4, 70.25, 5_000),
 });
 type Made = typeof aRecord extends fc.Arbitrary<infer T> ? T : never;
 
@@ -149,8 +149,11 @@ async function tables() {
         ttft: added({ from: ttft_from as number | null, cells: (ttft_cells as string[]).map(BigInt) }),
         duration: added({ from: duration_from as number | null, cells: (duration_cells as string[]).map(BigInt) }),
       }))
-      // What a better record has emptied stays as a row of zeros.
-      .filter((row) => (row as { request_count?: string }).request_count !== '0');
+      // What a better record has emptied stays as a row of zeros, in every one of its sums.
+      .filter(({ ttft, duration, ...row }) => {
+        const sums = Object.entries(row).filter(([name]) => /_(count|tokens|ms|pico)$|^embeddings$/.test(name));
+        return [ttft, duration].some(({ from }) => from !== null) || sums.some(([, sum]) => String(sum) !== '0');
+      });
   return {
     records: await rows(`select request_id, rank, hash from usage_records order by request_id collate "C"`),
     minutes: await rollup('minute'),
