@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { AckPolicy, jetstream, jetstreamManager } from '@nats-io/jetstream';
 import { connect as connectNats, type NatsConnection } from '@nats-io/transport-node';
+import { USAGE_PARTITIONS, usageSubject } from '@sluice/contracts/subjects';
 import { connect, type Messaging } from '@sluice/messaging';
 import { withBacking } from '@sluice/testing';
 
@@ -65,7 +66,7 @@ describe('the users of NATS', () => {
     ['gateway', 'usage.v1.0'],
     ['router', 'usage.v1.0'],
     ['metering', 'evt.metering.usage.counted.v1.org.x'],
-    ['metering', 'dlq.USAGE.metering-usage'],
+    ['metering', 'dlq.USAGE.metering-usage-0'],
     ['billing', 'evt.billing.credit.granted.v1.org.x'],
     ['billing', 'dlq.EVT_AUTH.billing-organizations'],
     ['metering', 'keyuse.metering.k1'],
@@ -83,7 +84,7 @@ describe('the users of NATS', () => {
     ['keyfeed.key.k1', ['auth']],
     ['keyfeed.barrier.b1', ['gateway']],
     ['usage.v1.0', ['gateway', 'router']],
-    ['dlq.USAGE.metering-usage', ['metering']],
+    ['dlq.USAGE.metering-usage-3', ['metering']],
     ['$JS.API.STREAM.DELETE.EVT_AUTH', ['admin']],
     ['$JS.API.STREAM.PURGE.USAGE', ['admin']],
     ['$JS.API.STREAM.UPDATE.KEYFEED', ['admin']],
@@ -164,7 +165,12 @@ describe('the users of NATS', () => {
   });
 
   const durables: [User, string, string, string][] = [
-    ['metering', 'USAGE', 'metering-usage', 'usage.v1.>'],
+    ...Array.from({ length: USAGE_PARTITIONS }, (_, i): [User, string, string, string] => [
+      'metering',
+      'USAGE',
+      `metering-usage-${i}`,
+      usageSubject(i),
+    ]),
     ['metering', 'EVT_AUTH', 'metering-keys', 'evt.auth.key.issued.v1.>'],
     ['metering', 'EVT_AUTH', 'metering-key-updates', 'evt.auth.key.updated.v1.>'],
     ['billing', 'USAGE', 'billing-usage', 'usage.v1.>'],

@@ -170,7 +170,7 @@ describe('metering, from the stream to the query', () => {
     const next = batchOf(record({ keyId: 'key-d' }));
     await publish(next);
     await until('settled', async () => (await settled(next)) === 1);
-    await until('dead letter', () => dead.some(({ subject }) => subject === 'dlq.USAGE.metering-usage'));
+    await until('dead letter', () => dead.some(({ subject }) => subject === 'dlq.USAGE.metering-usage-0'));
     letters.close();
     expect(JSON.parse(new TextDecoder().decode(dead[0]!.data))).toEqual(junk);
     expect(await settled(junk)).toBe(0);

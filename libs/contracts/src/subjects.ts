@@ -16,6 +16,8 @@ export interface StreamDefinition {
   readonly denyPurge?: boolean;
   /** Milliseconds in which a repeated `Nats-Msg-Id` is dropped. An optimisation; correctness is in the inboxes. */
   readonly duplicateWindow: number;
+  /** Durable consumers of before, which nobody reads any more: the provisioning step removes them. */
+  readonly retiredConsumers?: readonly string[];
 }
 
 const facts = (domain: string): StreamDefinition => ({
@@ -67,6 +69,8 @@ export const STREAMS: readonly StreamDefinition[] = [
     maxBytes: 2 * GIB,
     discard: 'new',
     duplicateWindow: 120 * SECOND,
+    // Its successors, one per partition, read from the beginning: what it had booked is claimed.
+    retiredConsumers: ['metering-usage'],
   },
   {
     name: DLQ,

@@ -42,6 +42,11 @@ export interface ConsumerBinding {
   readonly handlerTimeoutMs?: number;
 }
 
+/** One that is told for several subjects names the durable of each: a consumer has one filter, on nats-server 2.9. */
+export interface EventBinding extends Omit<ConsumerBinding, 'durable'> {
+  readonly durable: string | ((subject: string) => string);
+}
+
 export type Outcome = 'done' | 'retry' | 'dead';
 
 export interface HandledMessage {

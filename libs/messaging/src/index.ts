@@ -1,5 +1,11 @@
 export { deadLetterOf, errorName, Poison, type DeadLetter } from './dead-letter.js';
-export { HandlerTimeout, type ConsumerBinding, type HandledMessage, type Outcome } from './durable-consumer.js';
+export {
+  HandlerTimeout,
+  type ConsumerBinding,
+  type EventBinding,
+  type HandledMessage,
+  type Outcome,
+} from './durable-consumer.js';
 export { JetStreamContext, type Delivery } from './jetstream.context.js';
 export { connectConsumers, JetStreamStrategy, type JetStreamStrategyOptions } from './jetstream.strategy.js';
 export { NotConnected, TooManyInFlight, type MessagingStatus } from './link.js';

@@ -6,7 +6,7 @@ import {
   type NestMicroservice,
 } from '@nestjs/microservices';
 import { lastValueFrom, throwError, type Observable } from 'rxjs';
-import { DurableConsumer, type ConsumerBinding, type HandledMessage } from './durable-consumer.js';
+import { DurableConsumer, type ConsumerBinding, type EventBinding, type HandledMessage } from './durable-consumer.js';
 import { JetStreamContext, type Delivery } from './jetstream.context.js';
 import type { Messaging } from './messaging.js';
 
@@ -49,7 +49,8 @@ export class JetStreamStrategy extends Server implements CustomTransportStrategy
     extras: Record<string, unknown> = {},
   ): void {
     const name = this.normalizePattern(pattern as string);
-    const { stream, durable } = extras as Partial<ConsumerBinding>;
+    const { stream, durable: named } = extras as Partial<EventBinding>;
+    const durable = typeof named === 'function' ? named(name) : named;
     if (!isEventHandler) throw new Error(`${name}: only @EventPattern; questions go over HTTP`);
     if (!stream || !durable) throw new Error(`@EventPattern('${name}') needs { stream, durable }`);
     if (this.#bindings.some(({ consumer }) => consumer.durable === durable)) {

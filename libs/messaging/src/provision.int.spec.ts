@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { AckPolicy, jetstreamManager } from '@nats-io/jetstream';
 import { KEYFEED, STREAMS, type StreamDefinition } from '@sluice/contracts/subjects';
 import { withBacking } from '@sluice/testing';
 import { connect, StreamMismatch, type Messaging } from './index.js';
@@ -41,6 +42,26 @@ describe('provisioning', () => {
     await messaging.verifyStreams([changed]);
     await expect(messaging.provision([definition], { createOnly: true })).rejects.toBeInstanceOf(StreamMismatch);
     await messaging.verifyStreams([changed]);
+  });
+
+  it('removes consumers that nobody reads any more, and no others', async () => {
+    const name = 'PROVISION_RETIRED';
+    const definition: StreamDefinition = {
+      name,
+      subjects: ['retired.>'],
+      maxAge: 60_000,
+      maxBytes: 1024 ** 2,
+      discard: 'old',
+      duplicateWindow: 10_000,
+    };
+    await messaging.provision([definition]);
+    const { consumers } = await jetstreamManager(messaging.connection().nc);
+    for (const durable of ['old', 'new'])
+      await consumers.add(name, { durable_name: durable, ack_policy: AckPolicy.Explicit });
+    for (let i = 0; i < 2; i++) await messaging.provision([{ ...definition, retiredConsumers: ['old', 'older'] }]);
+    const left: string[] = [];
+    for await (const consumer of consumers.list(name)) left.push(consumer.name);
+    expect(left).toEqual(['new']);
   });
 
   it('says which setting the server did not take', async () => {

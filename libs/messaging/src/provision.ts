@@ -93,8 +93,17 @@ async function provisionOne(
   } else if (!createOnly) {
     const differs = differences(wanted, existing).length > 0 || existing.num_replicas !== replicas;
     if (differs) await manager.streams.update(definition.name, { ...wanted, num_replicas: replicas });
+    for (const consumer of definition.retiredConsumers ?? []) await removeConsumer(manager, definition.name, consumer);
   }
   await verify(manager, definition);
+}
+
+async function removeConsumer(manager: JetStreamManager, stream: string, consumer: string): Promise<void> {
+  try {
+    await manager.consumers.delete(stream, consumer);
+  } catch (error) {
+    if (!(error instanceof JetStreamApiError) || error.code !== JetStreamApiCodes.ConsumerNotFound) throw error;
+  }
 }
 
 async function infoOf(manager: JetStreamManager, name: string): Promise<StreamConfig | undefined> {

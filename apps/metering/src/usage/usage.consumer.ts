@@ -1,17 +1,21 @@
 import { Controller } from '@nestjs/common';
 import { Ctx, EventPattern, Payload } from '@nestjs/microservices';
 import { usageBatchSchema, type UsageBatch } from '@sluice/contracts/gateway';
-import { USAGE } from '@sluice/contracts/subjects';
+import { USAGE, USAGE_PARTITIONS, usageSubject } from '@sluice/contracts/subjects';
 import { gathered, refusedContent } from '@sluice/event-store';
-import { JetStreamContext, Poison } from '@sluice/messaging';
+import { JetStreamContext, Poison, type EventBinding } from '@sluice/messaging';
 import { systemClock } from '@sluice/primitives/clock';
 import { countBatches } from './usage.metrics.js';
 import { UsageStore } from './usage.store.js';
 
-/** Usage waits in the stream for as long as the database is away; nothing but poison goes to the dead letters. */
-const BINDING = {
+const PARTITIONS = Array.from({ length: USAGE_PARTITIONS }, (_, partition) => usageSubject(partition));
+/**
+ * Usage waits in the stream for as long as the database is away; nothing but poison goes to the dead letters. A durable
+ * for each partition, which processes share: any of them may take any batch, as what makes it count once is a primary key.
+ */
+const BINDING: EventBinding = {
   stream: USAGE,
-  durable: 'metering-usage',
+  durable: (subject) => `metering-usage-${subject.split('.').at(-1)}`,
   concurrency: 64,
   maxDeliveries: Infinity,
   backoffMs: { min: 250, max: 10_000 },
@@ -35,7 +39,7 @@ export class UsageConsumer {
   /** Acknowledged after this ends, so after the commit; a crash in between brings the batch again, and it changes nothing. */
   // Without it TypeScript takes the overload for typed topics, whose handlers have no typed context.
   // oxlint-disable-next-line typescript/no-unnecessary-type-arguments
-  @EventPattern<string>('usage.v1.>', BINDING)
+  @EventPattern<string[]>(PARTITIONS, BINDING)
   async take(@Payload() message: unknown, @Ctx() context: JetStreamContext): Promise<void> {
     const batch = usageBatchSchema.safeParse(message);
     if (!batch.success) throw new Poison('invalid_usage_batch', { cause: batch.error });
