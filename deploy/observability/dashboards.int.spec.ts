@@ -171,13 +171,17 @@ async function insertFacts(url: string): Promise<void> {
       CHAT_KEY,
     ]);
     for (const granularity of ['minute', 'hour', 'day'])
-      for (const [time, ...fact] of FACTS)
-        await metering.query(
-          `insert into usage_by_${granularity} as u (organization_id, bucket, key_id, model, project, workload,
-             request_count, error_count, input_tokens, cached_input_tokens, output_tokens, cost_pico)
-           values ($2, date_trunc('${granularity}', $1::timestamptz, 'UTC'), $3, $4, $5, 'chat', $6, $7, $8, $9, $10, $11)`,
-          [time, ...fact],
-        );
+      for (const [time, organization, key, model, project, requests, failed, ...sums] of FACTS)
+        for (const [outcome, ...counts] of [
+          ['ok', requests - failed, ...sums],
+          ...(failed > 0 ? [['error', failed, 0, 0, 0, 0]] : []),
+        ])
+          await metering.query(
+            `insert into usage_by_${granularity} as u (organization_id, bucket, key_id, model, project, workload,
+               outcome, request_count, input_tokens, cached_input_tokens, output_tokens, cost_pico)
+             values ($2, date_trunc('${granularity}', $1::timestamptz, 'UTC'), $3, $4, $5, 'chat', $6, $7, $8, $9, $10, $11)`,
+            [time, organization, key, model, project, outcome, ...counts],
+          );
   } finally {
     await metering.end();
   }
