@@ -1,28 +1,24 @@
 import type { EntityManager } from '@mikro-orm/postgresql';
 import type { UsageRecord } from '@sluice/contracts/gateway';
-import { countedOf, type Claim } from '@sluice/contracts/usage-claim';
+import { countedOf } from '@sluice/contracts/usage-claim';
 import { replaced, unnest, type UnnestColumns } from '@sluice/event-store';
 import { rfc3339 } from '@sluice/primitives/clock';
 import { sql } from 'kysely';
 import { tablesOf } from '../tables.js';
 import { cellOf } from './histogram.js';
 import { dayOfRequest } from './request-day.js';
-import { contributionOf } from './rollup.js';
-import type { Booked, UsageDecision } from './usage.decider.js';
-
-export interface ClaimRow extends Claim {
-  readonly record: UsageRecord;
-}
+import type { Booked, Incoming, UsageDecision } from './usage.decider.js';
 
 /** In the order in which everybody locks them. */
-export const claimRows = (decision: UsageDecision): ClaimRow[] =>
+export const claimRows = (decision: UsageDecision): Incoming[] =>
   Array.from(decision.claims.values()).sort((a, b) => (a.record.requestId < b.record.requestId ? -1 : 1));
 
+const MILLISECONDS = '2026-11-20T10:00:59.999Z';
 /** Times are cut to milliseconds before they are stored, so that what is read back falls into the same bucket. */
-const time = (text: string): string => rfc3339(Date.parse(text));
+const time = (text: string): string => (text.length === MILLISECONDS.length ? text : rfc3339(Date.parse(text)));
 
 /** @param sources whose journal each record came from */
-export const recordColumns = (sources: ReadonlyMap<UsageRecord, string>): UnnestColumns<ClaimRow> => ({
+export const recordColumns = (sources: ReadonlyMap<UsageRecord, string>): UnnestColumns<Incoming> => ({
   day: ['date', ({ record }) => dayOfRequest(record.requestId)],
   request_id: ['text', ({ record }) => record.requestId],
   rank: ['smallint', ({ rank }) => rank],
@@ -50,7 +46,7 @@ export const recordColumns = (sources: ReadonlyMap<UsageRecord, string>): Unnest
   cached_input_price: ['numeric', ({ record }) => record.prices.cachedInput],
   output_price: ['numeric', ({ record }) => record.prices.output],
   audio_second_price: ['numeric', ({ record }) => record.prices.audioSecond ?? '0'],
-  cost_pico: ['numeric', ({ record }) => contributionOf(record).cost],
+  cost_pico: ['numeric', ({ contribution }) => contribution.cost],
   worker: ['text', ({ record }) => record.worker],
   started_at: ['timestamptz', ({ record }) => time(record.startedAt)],
   ended_at: ['timestamptz', ({ record }) => time(record.endedAt)],
@@ -60,8 +56,8 @@ export const recordColumns = (sources: ReadonlyMap<UsageRecord, string>): Unnest
 /** @returns the ids that were not there yet */
 export async function insertRecords(
   em: EntityManager,
-  columns: UnnestColumns<ClaimRow>,
-  claims: readonly ClaimRow[],
+  columns: UnnestColumns<Incoming>,
+  claims: readonly Incoming[],
 ): Promise<Set<string>> {
   if (claims.length === 0) return new Set();
   const { names, rows } = unnest(claims, columns);
@@ -74,8 +70,8 @@ export async function insertRecords(
 /** For rows that `lockBooked` holds: the conflict is certain, and the better record takes the place of the old one. */
 export async function replaceRecords(
   em: EntityManager,
-  columns: UnnestColumns<ClaimRow>,
-  claims: readonly ClaimRow[],
+  columns: UnnestColumns<Incoming>,
+  claims: readonly Incoming[],
 ): Promise<void> {
   if (claims.length === 0) return;
   const { names, rows } = unnest(claims, columns);

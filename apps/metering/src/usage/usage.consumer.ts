@@ -16,24 +16,25 @@ const PARTITIONS = Array.from({ length: USAGE_PARTITIONS }, (_, partition) => us
 const BINDING: EventBinding = {
   stream: USAGE,
   durable: (subject) => `metering-usage-${subject.split('.').at(-1)}`,
-  concurrency: 64,
+  concurrency: 32,
   maxDeliveries: Infinity,
   backoffMs: { min: 250, max: 10_000 },
 };
 /** Refusals of the content after which it is given up: the first may be a key that somebody else was just taking. */
 const REFUSALS = 5;
+/** Transactions at the same time: one is prepared here while PostgreSQL works on the other. */
+const LANES = 2;
 /** Batches are booked together: the locks and the round trips of a transaction cost more than its records. */
 const TOGETHER = { weight: ({ records }: UsageBatch) => records.length, most: 2_000, everyMs: 50 };
 
 @Controller()
 export class UsageConsumer {
-  private readonly book: (batch: UsageBatch) => Promise<void>;
+  private readonly lanes: readonly ((batch: UsageBatch) => Promise<void>)[];
 
   constructor(usage: UsageStore) {
-    this.book = gathered(
-      async (batches) => countBatches(batches, await usage.take(...batches), systemClock.now()),
-      TOGETHER,
-    );
+    const book = async (batches: readonly UsageBatch[]) =>
+      countBatches(batches, await usage.take(...batches), systemClock.now());
+    this.lanes = Array.from({ length: LANES }, () => gathered(book, TOGETHER));
   }
 
   /** Acknowledged after this ends, so after the commit; a crash in between brings the batch again, and it changes nothing. */
@@ -44,7 +45,7 @@ export class UsageConsumer {
     const batch = usageBatchSchema.safeParse(message);
     if (!batch.success) throw new Poison('invalid_usage_batch', { cause: batch.error });
     try {
-      await this.book(batch.data);
+      await this.lanes[context.delivery.sequence % LANES]!(batch.data);
     } catch (cause) {
       if (refusedContent(cause) && context.delivery.deliveries >= REFUSALS)
         throw new Poison('refused_by_database', { cause });

@@ -3,7 +3,13 @@ import type { UsageRecord } from '@sluice/contracts/gateway';
 import { aUsageRecord as record } from '@sluice/contracts/usage-record.fixture';
 import * as fc from 'fast-check';
 import { contributionOf, rollUp, type Contribution } from './rollup.js';
-import { decideUsage, type Booked } from './usage.decider.js';
+import { decideUsage, incomingOf, type Booked } from './usage.decider.js';
+
+const decide = (known: ReadonlyMap<string, Booked>, records: readonly UsageRecord[]) =>
+  decideUsage(
+    known,
+    records.map((one) => incomingOf(one)),
+  );
 
 /** The tables as far as decisions depend on them: claims, and every contribution ever booked. */
 class Tables {
@@ -12,10 +18,9 @@ class Tables {
   quarantined = 0;
 
   take(batch: readonly UsageRecord[]): this {
-    const decision = decideUsage(this.claims, batch);
-    for (const [id, { record, ...claim }] of decision.claims) {
-      this.claims.set(id, { ...claim, contribution: contributionOf(record) });
-    }
+    const decision = decide(this.claims, batch);
+    for (const [id, { rank, hash, counted, contribution }] of decision.claims)
+      this.claims.set(id, { rank, hash, counted, contribution });
     this.contributions.push(...decision.contributions);
     this.quarantined += decision.quarantined.length;
     return this;
@@ -29,7 +34,7 @@ class Tables {
 
 describe('decideUsage', () => {
   it('books the first record of a request: tokens, cost at its own prices, and the error if it was one', () => {
-    const { contributions } = decideUsage(new Map(), [record({ outcome: 'error' })]);
+    const { contributions } = decide(new Map(), [record({ outcome: 'error' })]);
     expect(contributions).toEqual([
       expect.objectContaining({
         requests: 1n,
@@ -52,13 +57,13 @@ describe('decideUsage', () => {
 
   it('changes nothing for a record seen before, in whatever batch and place of the journal it comes again', () => {
     const tables = new Tables().take([record(), record()]);
-    const decision = decideUsage(tables.claims, [record({ seq: 17 })]);
+    const decision = decide(tables.claims, [record({ seq: 17 })]);
     expect(decision).toMatchObject({ claims: new Map(), contributions: [], quarantined: [], duplicates: 1 });
   });
 
   it('keeps what is booked when an equally certain record contradicts it, and sets that one aside', () => {
     const tables = new Tables().take([record()]);
-    const decision = decideUsage(tables.claims, [record({ outputTokens: '31' }), record({ requestId: 'req-2' })]);
+    const decision = decide(tables.claims, [record({ outputTokens: '31' }), record({ requestId: 'req-2' })]);
     expect(decision.quarantined).toEqual([expect.objectContaining({ reason: 'conflict' })]);
     expect([...decision.claims.keys()]).toEqual(['req-2']);
   });
@@ -89,7 +94,7 @@ describe('decideUsage', () => {
 
   it('loses nothing else of a batch with an odd record in it', () => {
     const odd = record({ requestId: 'req-odd', cachedInputTokens: '101' });
-    const decision = decideUsage(new Map(), [record(), odd, record({ requestId: 'req-2' })]);
+    const decision = decide(new Map(), [record(), odd, record({ requestId: 'req-2' })]);
     expect([...decision.claims.keys()]).toEqual(['req-1', 'req-2']);
     expect(decision.quarantined).toEqual([expect.objectContaining({ record: odd, reason: 'cached_exceeds_input' })]);
   });

@@ -16,10 +16,26 @@ export interface Quarantined {
   readonly reason: Reason;
 }
 
+/** A record with what follows from it alone, which is found out once. */
+export interface Incoming extends Booked {
+  readonly record: UsageRecord;
+  /** Why it can't be booked. */
+  readonly odd: Reason | undefined;
+}
+
+/** @param untimely why a record can't be booked now, by the time of its request */
+export function incomingOf(
+  record: UsageRecord,
+  untimely: (record: UsageRecord) => Reason | undefined = () => undefined,
+): Incoming {
+  const odd = oddityOf(record) ?? untimely(record);
+  return { ...claimOf(record), record, odd, contribution: contributionOf(record) };
+}
+
 /** What a batch changes. */
 export interface UsageDecision {
   /** The record each changed claim stands for from now on. */
-  readonly claims: ReadonlyMap<string, Claim & { readonly record: UsageRecord }>;
+  readonly claims: ReadonlyMap<string, Incoming>;
   /** To be added to the rollups; what a replaced record had added is in it with the opposite sign. */
   readonly contributions: readonly Contribution[];
   readonly quarantined: readonly Quarantined[];
@@ -30,29 +46,23 @@ export interface UsageDecision {
 /**
  * Decides a batch against what is known. The same records in any order, any number of times and in any batches lead to
  * the same claims and the same sums, as long as final records of one request agree.
- * @param untimely why a record can't be booked now, by the time of its request
  */
-export function decideUsage(
-  known: ReadonlyMap<string, Booked>,
-  records: readonly UsageRecord[],
-  untimely: (record: UsageRecord) => Reason | undefined = () => undefined,
-): UsageDecision {
-  const claims = new Map<string, Claim & { record: UsageRecord }>();
+export function decideUsage(known: ReadonlyMap<string, Booked>, records: readonly Incoming[]): UsageDecision {
+  const claims = new Map<string, Incoming>();
   const quarantined: Quarantined[] = [];
   let duplicates = 0;
-  for (const record of records) {
-    const incoming = { ...claimOf(record), record };
-    const oddity = oddityOf(record) ?? untimely(record);
-    const verdict = oddity ?? judgeClaim(claims.get(record.requestId) ?? known.get(record.requestId), incoming);
+  for (const incoming of records) {
+    const { record, odd, hash } = incoming;
+    const verdict = odd ?? judgeClaim(claims.get(record.requestId) ?? known.get(record.requestId), incoming);
     if (verdict === 'first' || verdict === 'better') claims.set(record.requestId, incoming);
     else if (verdict === 'same' || verdict === 'worse') duplicates += 1;
-    else quarantined.push({ record, hash: incoming.hash, reason: verdict });
+    else quarantined.push({ record, hash, reason: verdict });
   }
   const contributions: Contribution[] = [];
-  for (const [requestId, { record }] of claims) {
+  for (const [requestId, { contribution }] of claims) {
     const before = known.get(requestId);
     if (before) contributions.push(negated(before.contribution));
-    contributions.push(contributionOf(record));
+    contributions.push(contribution);
   }
   return { claims, contributions, quarantined, duplicates };
 }

@@ -12,7 +12,7 @@ import { claimRows, insertRecords, lockBooked, recordColumns, replaceRecords } f
 import { dayAt, dayOfRequest } from './request-day.js';
 import { rollUp } from './rollup.js';
 import { addToRollup } from './rollup.store.js';
-import { decideUsage, type Reason, type UsageDecision } from './usage.decider.js';
+import { decideUsage, incomingOf, type Reason, type UsageDecision } from './usage.decider.js';
 
 @Injectable()
 export class UsageStore {
@@ -78,14 +78,14 @@ export class UsageStore {
     sources: ReadonlyMap<UsageRecord, string>,
     untimely: Untimely,
   ): Promise<UsageDecision> {
-    const records = [...sources.keys()];
+    const records = Array.from(sources.keys(), (record) => incomingOf(record, untimely));
     const columns = recordColumns(sources);
-    const asNew = decideUsage(new Map(), records, untimely);
+    const asNew = decideUsage(new Map(), records);
     const inserted = await insertRecords(em, columns, claimRows(asNew));
     const known = Array.from(asNew.claims.keys()).filter((requestId) => !inserted.has(requestId));
     if (known.length === 0) return asNew;
     const booked = await lockBooked(em, known);
-    const decision = decideUsage(booked, records, untimely);
+    const decision = decideUsage(booked, records);
     await replaceRecords(
       em,
       columns,
