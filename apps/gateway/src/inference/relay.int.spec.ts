@@ -35,6 +35,23 @@ describe('the relay', () => {
     expect(await response.text()).toBe(`{"choices":[],${USAGE}}`);
   });
 
+  it('records what was thought of an output and the vectors that were answered, where the worker tells', async () => {
+    const answers = [
+      '{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3,"completion_tokens_details":{"reasoning_tokens":2}}}',
+      '{"object":"list","data":[{"embedding":[0]},{"embedding":[1]}],"usage":{"prompt_tokens":7,"total_tokens":7}}',
+      `{"choices":[],${USAGE}}`,
+    ];
+    for (const answer of answers) {
+      world.answer = (_request, response) => response.setHeader('content-type', 'application/json').end(answer);
+      expect(await (await post(false)).text()).toBe(answer);
+    }
+    expect(world.ends.map(({ reasoningTokens, embeddings }) => [reasoningTokens, embeddings])).toEqual([
+      ['2', undefined],
+      [undefined, '2'],
+      [undefined, undefined],
+    ]);
+  });
+
   it('delivers nothing on a key that was revoked while the worker thought, and has the worker stopped', async () => {
     const closed = Promise.withResolvers<void>();
     world.answer = (_request, response) => {

@@ -51,6 +51,12 @@ describe('one generation', () => {
     });
   });
 
+  it('is told with what was thought of its output, and its vectors', async () => {
+    await store.take(batch([record({ requestId: 'req-9', reasoningTokens: '7', embeddings: '3', seq: 9 })]));
+    expect(await generations.find('org-1', 'key-1', 'req-9')).toMatchObject({ reasoningTokens: 7, embeddings: 3 });
+    expect(await generations.explain('org-1', null, 'req-9')).toMatchObject({ reasoningTokens: 7, embeddings: 3 });
+  });
+
   it.each([
     ['another key of the organization', 'org-1', 'key-2', 'req-1'],
     ['another organization, even with a key of the same id', 'org-2', 'key-1', 'req-1'],

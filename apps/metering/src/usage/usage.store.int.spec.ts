@@ -6,6 +6,8 @@ import { migrate } from '@sluice/event-store';
 import { withBacking } from '@sluice/testing';
 import { Client } from 'pg';
 import { meteringDatabase } from '../database.js';
+import { usageParamsSchema, usageQuery } from '../query/usage-query.js';
+import { UsageQueryService } from '../query/usage-query.service.js';
 import { UsageStore } from './usage.store.js';
 
 const backing = withBacking(['postgres']);
@@ -107,6 +109,63 @@ describe('UsageStore', () => {
     expect(await rows('select rank, estimated, output_tokens from usage_records')).toEqual([
       { rank: 4, estimated: false, output_tokens: '30' },
     ]);
+  });
+
+  it('books a better record in both rows where it changes the outcome, and touches no other row', async () => {
+    const estimate = record({ rank: 3, outcome: 'aborted', outputTokens: '9', reasoningTokens: '2', ttftMs: null });
+    await store.take(batch([estimate, record({ requestId: 'other', keyId: 'key-2', seq: 1 })]));
+    const untouched = () =>
+      Promise.all(
+        ['usage_by_minute', 'usage_by_hour', 'usage_by_day', 'key_totals', 'usage_records'].map(async (table) =>
+          rows(`select xmin::text, * from ${table} where key_id = 'key-2'`),
+        ),
+      );
+    const before = await untouched();
+    await store.take(batch([record({ seq: 2, reasoningTokens: '5', embeddings: '1' })]));
+    for (const granularity of ['minute', 'hour', 'day'])
+      expect(
+        await rows(`select outcome, request_count, output_tokens, reasoning_tokens, embeddings, ttft_from, ttft_cells,
+            duration_from, duration_cells from usage_by_${granularity} where key_id = 'key-1' order by 1`),
+      ).toEqual([
+        {
+          outcome: 'aborted',
+          request_count: '0',
+          output_tokens: '0',
+          reasoning_tokens: '0',
+          embeddings: '0',
+          ttft_from: null,
+          ttft_cells: [],
+          duration_from: 32,
+          duration_cells: ['0'],
+        },
+        {
+          outcome: 'ok',
+          request_count: '1',
+          output_tokens: '30',
+          reasoning_tokens: '5',
+          embeddings: '1',
+          // 12.5 ms, 59.999 s
+          ttft_from: 8,
+          ttft_cells: ['1'],
+          duration_from: 32,
+          duration_cells: ['1'],
+        },
+      ]);
+    expect(await untouched()).toEqual(before);
+  });
+
+  it('counts to 2^60 and beyond, exactly, as far as the answer to a query', async () => {
+    const total = 2n ** 60n;
+    await store.take(batch([record()]));
+    for (const table of ['usage_by_minute', 'usage_by_hour', 'usage_by_day', 'key_totals'])
+      await rows(`update ${table} set input_tokens = ${total - 100n}`);
+    await store.take(batch([record({ requestId: 'req-2', seq: 1 })]));
+    for (const table of ['usage_by_minute', 'usage_by_hour', 'usage_by_day', 'key_totals'])
+      expect(await rows(`select input_tokens from ${table}`)).toEqual([{ input_tokens: total.toString() }]);
+    const day = Date.parse('2026-11-20');
+    const query = usageQuery(usageParamsSchema.parse({}), null, day + 86_400_000);
+    const { rows: answer } = await new UsageQueryService(orm.em).page('org-1', query);
+    expect(answer).toEqual([expect.objectContaining({ inputTokens: '1152921504606846976', requestCount: 2 })]);
   });
 
   it('sets a contradiction and an odd record aside, once, and loses nothing else of their batch', async () => {
