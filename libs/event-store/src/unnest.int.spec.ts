@@ -16,7 +16,12 @@ afterAll(() => orm?.close(true));
 it('hands PostgreSQL every value as it is, whatever it looks like, and in order', async () => {
   const odd = fc.constantFrom('', ' ', 'NULL', 'null', '"', '\\', '\\"', '{', '}', ',', '{a,"b"}', "'", '\n', 'ü🙂');
   const row = fc.record({
-    text: fc.option(fc.oneof(odd, fc.string({ unit: 'binary' }).filter((text) => !text.includes('\0')))),
+    text: fc.option(
+      fc.oneof(
+        odd,
+        fc.string({ unit: 'binary' }).filter((text) => !text.includes('\0')),
+      ),
+    ),
     big: fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }),
     real: fc.option(fc.double({ noNaN: true, noDefaultInfinity: true }).map((real) => real + 0)),
     flag: fc.boolean(),
