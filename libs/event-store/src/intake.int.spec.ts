@@ -70,6 +70,23 @@ describe('records set aside', () => {
       .execute<{ n: number }[]>(`select count(*)::int as n from usage_quarantine where request_id = 'x'`);
     expect(rows).toEqual([{ n: 2 }]);
   });
+
+  it('are set aside by many at the same time, whatever their order: nobody waits in a circle', async () => {
+    const records = Array.from({ length: 50 }, (_, i) => {
+      return { id: `many-${i % 10}`, hash: `hash-${i}`, reason: 'odd', source: 'a', content: {} };
+    });
+    await orm.em.fork().getConnection().execute(`create function slow() returns trigger language plpgsql as
+      $$ begin perform pg_sleep(0.002); return new; end $$;
+      create trigger slow before insert on usage_quarantine for each row execute function slow()`);
+    await Promise.all(
+      Array.from({ length: 6 }, (_, i) => setAside(orm.em.fork(), i % 2 === 0 ? records : records.toReversed())),
+    );
+    const rows = await orm.em
+      .fork()
+      .getConnection()
+      .execute<{ n: number }[]>(`select count(*)::int as n from usage_quarantine where request_id like 'many-%'`);
+    expect(rows).toEqual([{ n: 50 }]);
+  });
 });
 
 describe('refusedContent', () => {

@@ -48,10 +48,11 @@ export interface SetAside {
   readonly content: unknown;
 }
 
-/** Sets records aside, each content of an id once. They count as settled: they are kept here now. */
+/** Sets records aside, each content of an id once, everybody in the same order. They count as settled: they are kept here now. */
 export async function setAside(em: EntityManager, records: readonly SetAside[]): Promise<void> {
   if (records.length === 0) return;
-  const { names, rows } = unnest(records, {
+  const inOrder = records.toSorted((a, b) => (a.id === b.id ? compare(a.hash, b.hash) : compare(a.id, b.id)));
+  const { names, rows } = unnest(inOrder, {
     request_id: ['text', (r) => r.id.replaceAll('\0', '')],
     hash: ['text', (r) => r.hash],
     reason: ['text', (r) => r.reason],
@@ -60,6 +61,8 @@ export async function setAside(em: EntityManager, records: readonly SetAside[]):
   });
   await sql`insert into usage_quarantine (${names}) ${rows} on conflict do nothing`.execute(tablesOf(em));
 }
+
+const compare = (a: string, b: string): number => (a < b ? -1 : Number(a > b));
 
 /**
  * Whether PostgreSQL refused the content, not the moment (SQLSTATE classes 22 data exception, 23 integrity): with the

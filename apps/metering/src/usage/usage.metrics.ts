@@ -1,5 +1,6 @@
 import type { UsageBatch } from '@sluice/contracts/gateway';
 import { Counter, Gauge } from 'prom-client';
+import type { Contribution } from './rollup.js';
 import type { UsageDecision } from './usage.decider.js';
 
 const tokens = new Counter({
@@ -33,12 +34,23 @@ export function countBatches(batches: readonly UsageBatch[], decision: UsageDeci
   records.inc(taken.length);
   duplicates.inc(decision.duplicates);
   for (const { reason } of decision.quarantined) quarantined.inc({ reason });
-  for (const c of decision.contributions) {
-    if (c.requests < 0n) continue;
-    tokens.inc({ model: c.model, direction: 'input' }, Number(c.inputTokens - c.cachedInputTokens));
-    tokens.inc({ model: c.model, direction: 'cached_input' }, Number(c.cachedInputTokens));
-    tokens.inc({ model: c.model, direction: 'output' }, Number(c.outputTokens));
-    if (c.audioMs > 0n) audio.inc({ model: c.model }, Number(c.audioMs) / 1000);
+  const booked = decision.contributions.filter(({ requests }) => requests > 0n);
+  for (const [model, own] of Map.groupBy(booked, (c) => c.model)) {
+    const sum = (of: (c: Contribution) => bigint) => Number(own.reduce((total, c) => total + of(c), 0n));
+    tokens.inc(
+      { model, direction: 'input' },
+      sum((c) => c.inputTokens - c.cachedInputTokens),
+    );
+    tokens.inc(
+      { model, direction: 'cached_input' },
+      sum((c) => c.cachedInputTokens),
+    );
+    tokens.inc(
+      { model, direction: 'output' },
+      sum((c) => c.outputTokens),
+    );
+    const audioMs = sum((c) => c.audioMs);
+    if (audioMs > 0) audio.inc({ model }, audioMs / 1000);
   }
   const newest = Math.max(...taken.map((record) => Date.parse(record.endedAt)));
   lag.set(Math.max(0, now - newest) / 1000);
