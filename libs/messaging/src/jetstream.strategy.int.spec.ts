@@ -50,14 +50,6 @@ class Consumers {
     return behaviour(data, context);
   }
 
-  @EventPattern<string[]>(['evt.auth.part.a', 'evt.auth.part.b'], {
-    stream: 'EVT_AUTH',
-    durable: (subject: string) => `test-part-${subject.at(-1)}`,
-  })
-  parts(@Payload() data: unknown, @Ctx() context: JetStreamContext): unknown {
-    return behaviour(data, context);
-  }
-
   @EventPattern<string>('evt.auth.slow.>', { stream: 'EVT_AUTH', durable: 'test-slow', ackWaitMs: SLOW_ACK_MS })
   slow(@Payload() data: unknown, @Ctx() context: JetStreamContext): unknown {
     return behaviour(data, context);
@@ -154,16 +146,6 @@ afterAll(async () => {
 });
 
 describe('the JetStream strategy', () => {
-  it('gives each of several subjects of a handler to a durable of its own', async () => {
-    const seen: string[] = [];
-    behaviour = (_, { delivery }) => void seen.push(`${delivery.subject} ${delivery.durable}`);
-    await start();
-    for (const part of ['a', 'b']) await publishEventually(`evt.auth.part.${part}`, {});
-    await until(() => seen.length === 2);
-    expect(seen.toSorted()).toEqual(['evt.auth.part.a test-part-a', 'evt.auth.part.b test-part-b']);
-    expect((await infoOf('EVT_AUTH', 'test-part-b')).config.filter_subject).toBe('evt.auth.part.b');
-  });
-
   it('gives an envelope with an id to its handler as it is, and what is known of the delivery', async () => {
     const seen: unknown[] = [];
     behaviour = (data, context) => void seen.push(data, context.delivery);

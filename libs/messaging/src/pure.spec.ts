@@ -3,6 +3,8 @@ import { backoff } from './backoff.js';
 import { deadLetterOf, errorName, errorPlace } from './dead-letter.js';
 import { parseDeliveryInfo } from './delivery-info.js';
 import type { Delivery } from './jetstream.context.js';
+import { JetStreamStrategy } from './jetstream.strategy.js';
+import type { Messaging } from './messaging.js';
 import { parseServerAddress } from './server-address.js';
 
 describe('backoff', () => {
@@ -88,5 +90,19 @@ describe('a dead letter', () => {
     [null, 'Error'],
   ])('names an error without quoting it: %p', (error, expected) => {
     expect(errorName(error)).toBe(expected);
+  });
+});
+
+describe('a handler of several subjects', () => {
+  it('has a durable of its own for each of them', () => {
+    const strategy = new JetStreamStrategy({ messaging: undefined as unknown as Messaging });
+    const add = (subject: string) =>
+      strategy.addHandler(subject, async () => {}, true, {
+        stream: 'USAGE',
+        durable: (one: string) => `test-usage-${one.at(-1)}`,
+      });
+    add('usage.v1.0');
+    add('usage.v1.1');
+    expect(() => add('usage.v1.1')).toThrow('durable test-usage-1 has two handlers');
   });
 });
