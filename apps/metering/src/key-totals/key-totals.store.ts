@@ -27,5 +27,7 @@ export async function addToKeyTotals(em: EntityManager, changes: readonly KeyTot
       output_tokens = t.output_tokens + excluded.output_tokens,
       last_used_at = greatest(t.last_used_at, excluded.last_used_at),
       ${changed}
+    where (excluded.request_count, excluded.input_tokens, excluded.output_tokens) <> (0, 0, 0)
+      or excluded.last_used_at > t.last_used_at
   `.execute(tablesOf(em));
 }

@@ -38,6 +38,8 @@ export interface UsageDecision {
   readonly claims: ReadonlyMap<string, Incoming>;
   /** To be added to the rollups; what a replaced record had added is in it with the opposite sign. */
   readonly contributions: readonly Contribution[];
+  /** All that say something of a request, those among them that others made void: when a key was used, for one. */
+  readonly seen: readonly Contribution[];
   readonly quarantined: readonly Quarantined[];
   /** Records that changed nothing: seen before, or less certain than what is known. */
   readonly duplicates: number;
@@ -49,11 +51,13 @@ export interface UsageDecision {
  */
 export function decideUsage(known: ReadonlyMap<string, Booked>, records: readonly Incoming[]): UsageDecision {
   const claims = new Map<string, Incoming>();
+  const seen: Contribution[] = [];
   const quarantined: Quarantined[] = [];
   let duplicates = 0;
   for (const incoming of records) {
-    const { record, odd, hash } = incoming;
+    const { record, odd, hash, contribution } = incoming;
     const verdict = odd ?? judgeClaim(claims.get(record.requestId) ?? known.get(record.requestId), incoming);
+    if (verdict === 'first' || verdict === 'better' || verdict === 'worse') seen.push(contribution);
     if (verdict === 'first' || verdict === 'better') claims.set(record.requestId, incoming);
     else if (verdict === 'same' || verdict === 'worse') duplicates += 1;
     else quarantined.push({ record, hash, reason: verdict });
@@ -64,5 +68,5 @@ export function decideUsage(known: ReadonlyMap<string, Booked>, records: readonl
     if (before) contributions.push(negated(before.contribution));
     contributions.push(contribution);
   }
-  return { claims, contributions, quarantined, duplicates };
+  return { claims, contributions, seen, quarantined, duplicates };
 }

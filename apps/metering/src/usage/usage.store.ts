@@ -64,7 +64,7 @@ export class UsageStore {
     for (const granularity of ['minute', 'hour', 'day'] as const) {
       await addToRollup(em, granularity, rollUp(decision.contributions, granularity));
     }
-    await addToKeyTotals(em, keyTotalChanges(decision.contributions));
+    await addToKeyTotals(em, keyTotalChanges(decision.contributions, decision.seen));
     await settle(em, settledOf(batches));
     return decision;
   }
