@@ -7,7 +7,10 @@ export const meteringConfig = defineConfig({
   DATABASE_URL: z.url(),
   /** With user and password in it. */
   NATS_URL: z.url(),
-  /** Days of usage records that are kept, today not counted; what comes later of a request is set aside. */
+  /**
+   * Days of usage records that are kept, today not counted; what comes later of a request is set aside. At least as long as
+   * the stream keeps them.
+   */
   RETENTION_DAYS: z.coerce.number().int().min(15).max(3_650).default(90),
   /** Days of minutes that are kept; hours and days stay. */
   MINUTE_RETENTION_DAYS: z.coerce.number().int().min(1).max(366).default(7),

@@ -6,6 +6,8 @@ import { daysToDrop, daysToMake } from './record-days.js';
 
 /** Of those who make and drop partitions: any constant, the same in every replica. */
 const PARTITIONS_LOCK = '7310294412';
+/** Minutes that are deleted in one statement. */
+const PIECE = 10_000;
 /** The longest that bookings wait behind a drop, which itself waits for those under way. */
 const DROP_LOCK_MS = 1_000;
 
@@ -71,7 +73,6 @@ export async function dropRecordDays(
 
 /** Minutes are for looking closely at what is new; hours and days stay. In pieces, so that nothing is locked for long. */
 export async function dropMinutes(em: EntityManager, before: string): Promise<number> {
-  const PIECE = 10_000;
   for (let dropped = 0; ;) {
     // What is being booked right now waits for the next time: who holds such rows waits for nobody.
     const { rows } = await sql<{ n: number }>`
