@@ -134,8 +134,26 @@ describe('generations', () => {
     cost: string;
     inputTokens: number;
     outputTokens: number;
+    reasoningTokens: number;
+    embeddings: number;
   }
   const find = (key: string, id: string) => call<Generation>(stack.baseUrl, key, 'GET', `/v1/generations/${id}`);
+
+  it('say what was thought of the output, and how many vectors were answered', async () => {
+    const model = stack.models[0]!;
+    const thinking = { ...ask(200), reasoning: { effort: 'low' as const } };
+    const thought = await client.responses.create(thinking).withResponse();
+    const vectors = await client.embeddings.create({ model, input: ['a', 'b', 'c'] }).withResponse();
+    const generation = (id: string | null) =>
+      eventually(async () => {
+        const { status, body } = await find(stack.demo.inferenceKey, id!);
+        return status === 200 && body;
+      });
+    const reasoningTokens = thought.data.usage!.output_tokens_details.reasoning_tokens;
+    expect(reasoningTokens).toBeGreaterThan(0);
+    expect(await generation(thought.request_id)).toMatchObject({ reasoningTokens, embeddings: 0 });
+    expect(await generation(vectors.request_id)).toMatchObject({ reasoningTokens: 0, embeddings: 3 });
+  });
 
   it('are told to their key with tokens and exact cost, by the request’s id or the answer’s, and to no other key', async () => {
     const body = { model: stack.models[0]!, prompt: 'Hello', max_tokens: 7 };
