@@ -119,7 +119,7 @@ function serviceEnv({ inspect, journal }: GroundsOptions) {
 }
 
 /** Servers that are no private processes of ours (containers) cannot be looked at: they are left out. */
-function sluiceProcesses({ services, dir }: TestStack): Record<string, number> {
+export function sluiceProcesses({ services, dir }: TestStack): Record<string, number> {
   const own = Object.entries(services).map(([name, { pid }]) => [name, pid]);
   const servers = ['redis', 'nats', 'postgres'].flatMap((name) => {
     const file = join(dir, 'backing', `${name}.pid`);
