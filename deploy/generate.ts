@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { AUTH_EVENTS } from '@sluice/contracts/auth';
 import { BILLING_EVENTS } from '@sluice/contracts/billing';
 import { ERRORS, inAnthropic, type ErrorCode } from '@sluice/contracts/errors';
+import { METERING_EVENTS } from '@sluice/contracts/metering';
 import { z } from 'zod';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
@@ -16,7 +17,7 @@ const END = '<!-- /errors -->';
 /** Every generated file, by its path from the root, as it has to be. */
 export function generated(): Map<string, string> {
   const files = new Map<string, string>();
-  for (const event of [...AUTH_EVENTS, ...BILLING_EVENTS]) {
+  for (const event of [...AUTH_EVENTS, ...BILLING_EVENTS, ...METERING_EVENTS]) {
     const type = event.shape.type.value;
     const schema = { title: type, ...z.toJSONSchema(event, { target: 'draft-2020-12', io: 'input' }) };
     files.set(`${SCHEMAS}/${type}.json`, `${JSON.stringify(schema, null, 2)}\n`);

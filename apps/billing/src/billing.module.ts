@@ -3,13 +3,14 @@ import type { DynamicModule, INestApplication } from '@nestjs/common';
 import { Inject, Injectable, Module } from '@nestjs/common';
 import type { OnApplicationShutdown, OnModuleInit } from '@nestjs/common';
 import { KEYUSE, STREAMS } from '@sluice/contracts/subjects';
-import { connectOrm, LatestRelay, OutboxRelay } from '@sluice/event-store';
+import { connectOrm, GapWatch, LatestRelay, OutboxRelay } from '@sluice/event-store';
 import { connect, connectConsumers, Messaging } from '@sluice/messaging';
 import { gauge, HealthRegistry, logBroker, loggerFor } from '@sluice/service-kit';
 import type { BillingConfig } from './billing.config.js';
 import { ChargeController } from './charges/charge.controller.js';
 import { ChargeQueryService } from './charges/charge-query.service.js';
 import { ChargesStore } from './charges/charges.store.js';
+import { chargeGaps } from './charges/gaps.service.js';
 import { SettledController } from './charges/settled.controller.js';
 import { UsageConsumer } from './charges/usage.consumer.js';
 import { CreditsController } from './credits/credits.controller.js';
@@ -35,6 +36,7 @@ class Lifecycle implements OnModuleInit, OnApplicationShutdown {
     private readonly messaging: Messaging,
     private readonly relay: OutboxRelay,
     private readonly keySpend: LatestRelay,
+    private readonly gaps: GapWatch,
     private readonly priceFile: PriceFileService,
     @Inject(CONFIG) private readonly config: BillingConfig,
     health: HealthRegistry,
@@ -63,10 +65,11 @@ class Lifecycle implements OnModuleInit, OnApplicationShutdown {
     if (this.config.PRICES_FILE !== undefined) await this.priceFile.load(this.config.PRICES_FILE);
     this.relay.start();
     this.keySpend.start();
+    this.gaps.start();
   }
 
   async onApplicationShutdown(): Promise<void> {
-    await Promise.all([this.relay.stop(), this.keySpend.stop()]);
+    await Promise.all([this.relay.stop(), this.keySpend.stop(), this.gaps.stop()]);
     await this.messaging.close();
     await this.orm.close(true);
   }
@@ -107,6 +110,7 @@ export class BillingModule {
         { provide: Messaging, useValue: messaging },
         { provide: OutboxRelay, useValue: relay },
         { provide: LatestRelay, useValue: keySpendRelay(em, messaging, config.KEY_SPEND_EVERY_MS) },
+        { provide: GapWatch, useValue: chargeGaps(em, messaging, config.GAP_AFTER_MS) },
         PricesStore,
         PriceFileService,
         ChargesStore,

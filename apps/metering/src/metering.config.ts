@@ -16,5 +16,7 @@ export const meteringConfig = defineConfig({
   MINUTE_RETENTION_DAYS: z.coerce.number().int().min(1).max(366).default(7),
   /** Milliseconds between two messages about the totals of one key. */
   KEY_TOTALS_EVERY_MS: z.coerce.number().int().min(10).max(3_600_000).default(5_000),
+  /** Milliseconds that a published record must be missing for, before its gateway is asked to publish it again. */
+  GAP_AFTER_MS: z.coerce.number().int().min(100).max(3_600_000).default(10_000),
 });
 export type MeteringConfig = ReturnType<typeof meteringConfig>;

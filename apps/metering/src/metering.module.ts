@@ -3,10 +3,11 @@ import type { DynamicModule, INestApplication } from '@nestjs/common';
 import { Injectable, Module } from '@nestjs/common';
 import type { OnApplicationShutdown, OnModuleInit } from '@nestjs/common';
 import { KEYUSE, STREAMS } from '@sluice/contracts/subjects';
-import { connectOrm, LatestRelay } from '@sluice/event-store';
+import { connectOrm, GapWatch, LatestRelay, OutboxRelay } from '@sluice/event-store';
 import { connect, connectConsumers, Messaging } from '@sluice/messaging';
 import { systemClock } from '@sluice/primitives/clock';
 import { gauge, HealthRegistry, logBroker, loggerFor } from '@sluice/service-kit';
+import { usageGaps } from './completeness/gaps.service.js';
 import { meteringDatabase } from './database.js';
 import { keyTotalsRelay } from './key-totals/key-totals.relay.js';
 import { GenerationController } from './generations/generation.controller.js';
@@ -28,6 +29,8 @@ class Lifecycle implements OnModuleInit, OnApplicationShutdown {
     private readonly messaging: Messaging,
     private readonly keyTotals: LatestRelay,
     private readonly retention: Retention,
+    private readonly relay: OutboxRelay,
+    private readonly gaps: GapWatch,
     health: HealthRegistry,
   ) {
     // NATS is not part of readiness: queries are answered without it, and the batches wait in the stream.
@@ -35,8 +38,13 @@ class Lifecycle implements OnModuleInit, OnApplicationShutdown {
       if (!(await orm.isConnected())) throw new Error('not connected');
     });
     logBroker(messaging, () => {
-      const ours = STREAMS.filter(({ name }) => name === KEYUSE);
+      relay.nudge();
+      const ours = STREAMS.filter(({ name }) => name === 'EVT_METERING' || name === KEYUSE);
       void messaging.verifyStreams(ours).catch((err: unknown) => loggerFor('messaging').error({ err }, 'streams'));
+    });
+    gauge('outbox_oldest_seconds', 'Age of the oldest message that the broker has not acknowledged', async () => {
+      const { oldestAgeMs } = await relay.stats().catch(() => ({ oldestAgeMs: Number.NaN }));
+      return oldestAgeMs / 1000;
     });
     gauge('sluice_metering_key_totals_late_seconds', 'How long changed totals of a key are overdue', async () => {
       return (await keyTotals.lateMs().catch(() => Number.NaN)) / 1000;
@@ -48,10 +56,12 @@ class Lifecycle implements OnModuleInit, OnApplicationShutdown {
     await connectOrm(this.orm, { onRetry });
     this.keyTotals.start();
     this.retention.start();
+    this.relay.start();
+    this.gaps.start();
   }
 
   async onApplicationShutdown(): Promise<void> {
-    await Promise.all([this.keyTotals.stop(), this.retention.stop()]);
+    await Promise.all([this.keyTotals.stop(), this.retention.stop(), this.gaps.stop(), this.relay.stop()]);
     await this.messaging.close();
     await this.orm.close(true);
   }
@@ -63,6 +73,13 @@ export class MeteringModule {
   static async with(config: MeteringConfig): Promise<DynamicModule> {
     const orm = await MikroORM.init(meteringDatabase(config.DATABASE_URL));
     const messaging = connect({ url: config.NATS_URL, name: 'metering' });
+    const relay = new OutboxRelay({
+      em: orm.em,
+      publish: async ({ id, subject, payload, headers }) => {
+        await messaging.publish(subject, payload, { id, headers });
+      },
+      onError: (err) => loggerFor('outbox').debug({ err }, 'a message waits in the outbox'),
+    });
     return {
       module: MeteringModule,
       controllers: [UsageConsumer, KeyNameConsumer, SettledController, GenerationController, UsageController],
@@ -83,6 +100,8 @@ export class MeteringModule {
             clock: systemClock,
           }),
         },
+        { provide: OutboxRelay, useValue: relay },
+        { provide: GapWatch, useValue: usageGaps(orm.em, messaging, relay, config.GAP_AFTER_MS) },
         UsageStore,
         UsageQueryService,
         Generations,

@@ -88,5 +88,28 @@ export type UsageBatch = z.infer<typeof usageBatchSchema>;
 export const usageBatchId = (batch: Pick<UsageBatch, 'boot' | 'from' | 'to'>): string =>
   `${batch.boot}:${batch.from}-${batch.to}`;
 
-/** GET /internal/usage/settled/:boot on metering and billing: every record with `seq` < `below` is settled there. */
-export const settledResponseSchema = z.object({ below: z.number().int().nonnegative() });
+/** `Nats-Msg-Id` of a batch that is published again: the server must not drop it for the one that was lost. */
+export const replayedBatchId = (batch: Pick<UsageBatch, 'boot' | 'from' | 'to'>, replay: string): string =>
+  `${usageBatchId(batch)}:${replay}`;
+
+/** Half-open range of `seq`: `[from, to)`. */
+const seqRange = z.tuple([z.number().int().nonnegative(), z.number().int().positive()]).readonly();
+
+/**
+ * GET /internal/usage/settled/:boot on metering and billing, by whoever keeps this boot's journal. What it tells of itself
+ * in the query, both or neither: its records below `published` are stored in the stream, and its journal begins at `held`.
+ */
+export const settledQuestionSchema = z.strictObject({
+  published: z.coerce.number().int().nonnegative().optional(),
+  held: z.coerce.number().int().nonnegative().optional(),
+});
+
+/**
+ * Every record with `seq` < `below` is settled there. `missing`: what was published and has not come for a while; it is
+ * to be published again, under names that were not used before.
+ */
+export const settledResponseSchema = z.object({
+  below: z.number().int().nonnegative(),
+  missing: z.array(seqRange).default([]),
+});
+export type SettledResponse = z.infer<typeof settledResponseSchema>;

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { cloudEvent } from './envelope.js';
 
 /** Dimensions that `GET /api/usage` can group by. */
 export const USAGE_GROUPS = ['key', 'model', 'project', 'workload'] as const;
@@ -92,3 +93,28 @@ export const keyMeteredSchema = z.object({
   lastUsedAt: z.iso.datetime(),
 });
 export type KeyMetered = z.infer<typeof keyMeteredSchema>;
+
+const seq = z.number().int().nonnegative();
+const gap = {
+  /** Of the gateway's or router's process whose records are missing. */
+  boot: z.string(),
+  /** Half-open: `[from, to)`, numbers of its records. */
+  from: seq,
+  to: seq,
+};
+
+/** Records were published and have not come for a while: their gateway is asked to publish them again. Once per gap. */
+export const usageGapV1 = cloudEvent('sluice.metering.usage.gap.v1', z.object({ ...gap, seenAt: z.iso.datetime() }));
+export type UsageGapV1 = z.infer<typeof usageGapV1>;
+
+/**
+ * How a gap ended: all of it has come (`replayed`), or nobody has the journal any more (`given_up`), after which it may still
+ * come, from a disk that is found again.
+ */
+export const usageGapClosedV1 = cloudEvent(
+  'sluice.metering.usage.gap_closed.v1',
+  z.object({ ...gap, how: z.enum(['replayed', 'given_up']), closedAt: z.iso.datetime() }),
+);
+export type UsageGapClosedV1 = z.infer<typeof usageGapClosedV1>;
+
+export const METERING_EVENTS = [usageGapV1, usageGapClosedV1] as const;

@@ -10,11 +10,14 @@ export {
   type Publisher,
   type StoredEvent,
 } from './event-store.js';
+export { askedBy, gapFigures, GapWatch, missingRanges, type GapWatchOptions, type Position } from './gap-watch.js';
+export { common, sizeOf, type Gap, type GapDecision, type Range } from './gaps.js';
 export { gathered } from './gathered.js';
 export { claimOnce } from './inbox.js';
 export { refusedContent, setAside, settle, settledBelow, type SetAside } from './intake.js';
 export { changed, LatestRelay, type LatestRelayOptions, type LatestRow } from './latest-relay.js';
 export { EVENT_STORE_MIGRATIONS, MESSAGING_MIGRATIONS } from './migrations/index.js';
+export { GAP_MIGRATIONS } from './migrations/gaps.js';
 export { INTAKE_MIGRATIONS } from './migrations/intake.js';
 export { enqueue, type OutboundMessage, type OutboxMessage } from './outbox.js';
 export { OutboxRelay, type OutboxRelayOptions, type OutboxStats } from './outbox-relay.js';

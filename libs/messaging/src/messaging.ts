@@ -189,6 +189,18 @@ export class Messaging implements Link {
     return message?.seq;
   }
 
+  /**
+   * Number of the last message of a stream, and up to which a durable consumer has done with all (endless where nothing
+   * waits for it). @throws NotConnected, and when the server does not answer or does not let
+   */
+  async position(stream: string, durable: string): Promise<{ last: number; through: number }> {
+    const manager = await this.manager();
+    const consumer = await manager.consumers.info(stream, durable);
+    const { state } = await manager.streams.info(stream);
+    const waits = consumer.num_pending + consumer.num_ack_pending > 0;
+    return { last: state.last_seq, through: waits ? consumer.ack_floor.stream_seq : Number.POSITIVE_INFINITY };
+  }
+
   /** Follows a stream in order, in this process only, and says when it may have missed something. */
   orderedConsumer(stream: string, options: OrderedConsumerOptions): OrderedConsumer {
     const consumer = new OrderedConsumer(this, stream, options, () => this.#ordered.delete(consumer));

@@ -1,5 +1,5 @@
 import type { MigrationObject } from '@mikro-orm/core';
-import { INTAKE_MIGRATIONS, MESSAGING_MIGRATIONS } from '@sluice/event-store';
+import { GAP_MIGRATIONS, INTAKE_MIGRATIONS, MESSAGING_MIGRATIONS } from '@sluice/event-store';
 import { AddAudio } from './audio.js';
 import { CreateCharges } from './charges.js';
 import { CreateKeySpend } from './key-spend.js';
@@ -17,4 +17,5 @@ export const MIGRATIONS: readonly MigrationObject[] = [
   { name: 'billing-004-key-spend', class: CreateKeySpend },
   { name: 'billing-005-audio', class: AddAudio },
   { name: 'billing-006-transactions-by-request', class: IndexTransactionsByRequest },
+  ...GAP_MIGRATIONS,
 ];

@@ -5,10 +5,12 @@ import type { Counts } from '@sluice/contracts/lost-request';
  * The journal's lines: a letter, a space, its fields, a newline. END carries the finished record as it will be
  * published, so that the publisher copies bytes and parses nothing.
  *
+ *     S <seq of the next END>                 (where a segment begins: those before it may be gone)
  *     O <json of the opened request>
  *     C <requestId> <input> <cachedInput> <output>[ ~][ a<ms>]   (~: an estimate; a: milliseconds of audio)
  *     E <seq> <requestId> <json of the usage record>
  */
+export const segmentLine = (nextSeq: number): string => `S ${nextSeq}\n`;
 /** @param request as JSON */
 export const openLine = (request: string): string => `O ${request}\n`;
 export const countLine = (requestId: string, counts: Counts): string =>
@@ -22,9 +24,11 @@ export interface JournalState {
   readonly open: Map<string, { request: OpenedRequest; counts: Counts | undefined }>;
   /** Position for the next END. */
   nextSeq: number;
+  /** The first END that can be in it; undefined where nothing says so. */
+  heldFrom: number | undefined;
 }
 
-export const emptyState = (): JournalState => ({ open: new Map(), nextSeq: 0 });
+export const emptyState = (): JournalState => ({ open: new Map(), nextSeq: 0, heldFrom: undefined });
 
 /** Folds one line into the state. A torn last line, from a crash in mid-write, is no entry: false. */
 export function readLine(state: JournalState, line: string): boolean {
@@ -47,7 +51,12 @@ export function readLine(state: JournalState, line: string): boolean {
     } else if (kind === 'E') {
       const { seq, requestId } = parseEnd(line);
       state.open.delete(requestId);
+      state.heldFrom ??= seq;
       state.nextSeq = Math.max(state.nextSeq, seq + 1);
+    } else if (kind === 'S') {
+      const seq = Number(line.slice(2));
+      state.nextSeq = Math.max(state.nextSeq, seq);
+      state.heldFrom ??= seq;
     } else return false;
     return true;
   } catch {

@@ -5,8 +5,11 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { usageBatchSchema, type UsageBatch, type UsageRecord } from '@sluice/contracts/gateway';
 import { anOpenedRequest, aUsageRecord } from '@sluice/contracts/usage-record.fixture';
+import { systemId } from '@sluice/primitives/id';
+import { manualClock } from '@sluice/testing';
 import { Journal } from './journal.service.js';
-import { adoptDeadFolders, claimFolder, JournalReader } from './segments.service.js';
+import { Replays } from './replays.service.js';
+import { adoptDeadFolders, claimFolder, forgetSegment, JournalReader } from './segments.service.js';
 import { closeDeadJournal } from './usage-log.service.js';
 import { UsagePublisher } from './usage-publisher.service.js';
 
@@ -92,8 +95,8 @@ describe('the usage journal', () => {
     const name = (await readdir(folder)).find((file) => file.endsWith('.journal'))!;
     await appendFile(join(folder, name), 'E 3 torn {"seq":3,"reque');
 
-    expect(await closeDeadJournal(folder)).toEqual({ lost: 4, below: 5 });
-    expect(await closeDeadJournal(folder)).toEqual({ lost: 0, below: 5 });
+    expect(await closeDeadJournal(folder)).toEqual({ lost: 4, below: 5, held: 0 });
+    expect(await closeDeadJournal(folder)).toEqual({ lost: 0, below: 5, held: 0 });
     const records: UsageRecord[] = [];
     await publishAll('dead', folder, (batch) => {
       expect(batch.boot).toBe('dead');
@@ -148,6 +151,63 @@ describe('the usage journal', () => {
     expect(some.length).toBeGreaterThan(0);
     const rest = journal.takeForgettable(1_000);
     expect(rest.at(0)).toBe(some.at(-1)! + 1);
+    await journal.close();
+  });
+
+  it('gives a request that was left open a number of its own, also when the segments with those before are gone', async () => {
+    const { folder, journal } = await start('b1', 400);
+    for (let i = 0; i < 3; i++) await journal.end(ended(`r${i}`));
+    journal.open('cut', JSON.stringify(opened('cut')));
+    for (const number of journal.takeForgettable(3)) await forgetSegment(folder, number);
+    await journal.close();
+    expect(journal.heldFrom).toBe(3);
+    expect(await closeDeadJournal(folder)).toEqual({ lost: 1, below: 4, held: 3 });
+    const records: UsageRecord[] = [];
+    await publishAll('b1', folder, (batch) => records.push(...batch.records), 3);
+    expect(records.map(({ requestId, seq }) => [requestId, seq])).toEqual([['cut', 3]]);
+  });
+
+  it('publishes again what is missing and nothing else, under new names, and ever less often', async () => {
+    const { folder, journal } = await start('b1', 2_048);
+    for (let i = 0; i < 20; i++) await journal.end(ended(`r${i}`));
+    const clock = manualClock();
+    const sent: { id: string; seqs: number[] }[] = [];
+    const publish = async (_subject: string, payload: string, id: string) =>
+      void sent.push({ id, seqs: usageBatchSchema.parse(JSON.parse(payload)).records.map(({ seq }) => seq) });
+    const replays = new Replays('b1', folder, publish, clock, systemId);
+    const missing: [number, number][] = [
+      [7, 9],
+      [12, 13],
+    ];
+    const rounds = async (polls: number) => {
+      sent.length = 0;
+      for (let i = 0; i < polls; i++) {
+        await replays.again(missing, journal.segmentOf(7));
+        clock.advance(2_000);
+      }
+      return sent.flatMap(({ seqs }) => seqs);
+    };
+    expect(await rounds(1)).toEqual([7, 8, 12]);
+    const first = sent.map(({ id }) => id);
+    expect(await rounds(2)).toEqual([7, 8, 12]);
+    expect(sent.filter(({ id }) => first.includes(id) || id === 'b1:7-8')).toEqual([]);
+    // Ten minutes of asking for what does not help.
+    expect((await rounds(300)).length / 3).toBeLessThan(20);
+    await replays.again([]);
+    expect(await rounds(1)).toEqual([7, 8, 12]);
+    await journal.close();
+  });
+
+  it('goes on with what is missing behind a part of which nothing is kept', async () => {
+    const { folder, journal } = await start('b1');
+    for (let i = 0; i < 3; i++) await journal.end(ended(`r${i}`));
+    const sent: string[] = [];
+    const publish = async (_subject: string, payload: string) => void sent.push(payload);
+    await new Replays('b1', folder, publish, manualClock(), systemId).again([
+      [2, 3],
+      [50, 60],
+    ]);
+    expect(sent.map((payload) => usageBatchSchema.parse(JSON.parse(payload)).records.length)).toEqual([1]);
     await journal.close();
   });
 

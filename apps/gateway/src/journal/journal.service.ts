@@ -7,7 +7,7 @@ import type { UsageRecord } from '@sluice/contracts/gateway';
 import type { Counts } from '@sluice/contracts/lost-request';
 import { Rejected } from '@sluice/contracts/errors';
 import { loggerFor } from '@sluice/service-kit';
-import { countLine, endLine, openLine } from './entry.js';
+import { countLine, endLine, openLine, segmentLine } from './entry.js';
 import { segmentName } from './segments.service.js';
 
 /** What is kept free for the END of a request that was let in. */
@@ -55,6 +55,8 @@ export class Journal {
   private syncedAt = Number.NEGATIVE_INFINITY;
   /** ENDs below this are on the disk. */
   syncedBelow = 0;
+  /** ENDs below this were in segments that are gone. */
+  heldFrom = 0;
   private failure: Error | undefined;
   private onEnd: () => void = () => {};
   /** Bytes of this boot's segments, and how many there may be. */
@@ -137,11 +139,17 @@ export class Journal {
   takeForgettable(below: number): number[] {
     const gone: number[] = [];
     while (this.segments.length > 1 && this.segments[0]!.open === 0 && this.segments[0]!.lastSeq < below) {
-      const { number, size } = this.segments.shift()!;
+      const { number, size, lastSeq } = this.segments.shift()!;
       this.size -= size;
+      this.heldFrom = Math.max(this.heldFrom, lastSeq + 1);
       gone.push(number);
     }
     return gone;
+  }
+
+  /** Number of the segment that has this END, or would have it. */
+  segmentOf(seq: number): number {
+    return (this.segments.find(({ lastSeq }) => lastSeq >= seq) ?? this.segments.at(-1)!).number;
   }
 
   async close(): Promise<void> {
@@ -204,6 +212,8 @@ export class Journal {
     if (number > 0) this.retired.push(this.file);
     this.file = next;
     this.segments.push({ number, size: 0, open: 0, lastSeq: -1 });
+    // A successor must not give numbers a second time whose segments are gone.
+    if (this.nextSeq > 0) this.append(segmentLine(this.nextSeq));
   }
 
   private fail(error: Error): Error {

@@ -90,16 +90,21 @@ export class JournalReader {
   private offset = 0;
   private readonly buffer = Buffer.allocUnsafe(256 * 1024);
 
-  constructor(private readonly folder: string) {}
+  /** @param beginning number of the segment to begin with; the first there is where it is not given */
+  constructor(
+    private readonly folder: string,
+    private readonly beginning?: number,
+  ) {}
 
   /** The next whole lines, at most 256 KiB of them; [] at the present end. A last line without its end is not read. */
   async read(): Promise<string[]> {
     if (!this.file) {
-      const first = (await segmentNumbers(this.folder))[0];
+      const first = this.beginning ?? (await segmentNumbers(this.folder))[0];
       if (first === undefined) return [];
       this.file = await this.begin(first);
+      if (!this.file) return [];
     }
-    const lines = await this.whole(this.file!);
+    const lines = await this.whole(this.file);
     if (lines.length > 0) return lines;
     const next = await this.begin(this.segment! + 1);
     if (!next) return [];

@@ -3,12 +3,14 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Injectable } from '@nestjs/common';
 import type { OnApplicationShutdown, OnModuleInit } from '@nestjs/common';
-import { settledResponseSchema, USAGE_RANK } from '@sluice/contracts/gateway';
+import { settledResponseSchema, USAGE_RANK, type SettledResponse } from '@sluice/contracts/gateway';
 import { recordOfLost } from '@sluice/contracts/lost-request';
 import { rfc3339, systemClock } from '@sluice/primitives/clock';
+import { systemId } from '@sluice/primitives/id';
 import { gauge, HealthRegistry, loggerFor, type ServiceClient } from '@sluice/service-kit';
 import { emptyState, endLine, readLine } from './entry.js';
 import { Journal } from './journal.service.js';
+import { Replays } from './replays.service.js';
 import {
   adoptDeadFolders,
   claimFolder,
@@ -85,34 +87,53 @@ export class UsageLog implements OnModuleInit, OnApplicationShutdown {
 
   private async finish({ boot, folder }: { boot: string; folder: string }): Promise<void> {
     this.unfinished++;
-    const { lost, below } = await closeDeadJournal(folder);
+    const { lost, below, held } = await closeDeadJournal(folder);
     this.log.info({ boot, lost, records: below }, 'finishing the journal of a dead gateway');
-    const publisher = new UsagePublisher(
-      boot,
-      new JournalReader(folder),
-      this.options.publish,
-      await this.settledBelow(boot),
-    );
+    const before = await this.settled(boot, { published: 0, held });
+    const publisher = new UsagePublisher(boot, new JournalReader(folder), this.options.publish, before.below);
     this.publishers.push(publisher);
     await publisher.run({ untilEnd: true });
-    while (!this.stopped && (await this.settledBelow(boot)) < below)
+    const replays = this.replaysOf(boot, folder);
+    while (!this.stopped) {
+      const settled = await this.settled(boot, { published: below, held });
+      if (settled.below >= below) break;
+      await this.replay(replays, settled.missing);
       await sleep(SETTLED_POLL_MS, undefined, { ref: false });
+    }
     if (this.stopped) return;
     await forgetFolder(folder);
     this.unfinished--;
   }
 
   private async forgetSettled(): Promise<void> {
+    const { journal, folder, publisher } = this;
+    const replays = this.replaysOf(this.options.boot, folder);
     for (;;) {
       await sleep(SETTLED_POLL_MS, undefined, { ref: false });
       // After the end of this service its folder is nobody's business here.
       if (this.stopped) return;
       await this.lookAtDisk();
-      const below = await this.settledBelow(this.options.boot);
+      const told = { published: publisher.publishedBelow, held: journal.heldFrom };
+      const { below, missing } = await this.settled(this.options.boot, told);
+      const first = missing[0] && journal.segmentOf(Math.min(...missing.map(([from]) => from)));
+      await this.replay(replays, missing, first);
       // The reader must be past them too: it opens segments by number.
-      for (const number of this.journal.takeForgettable(Math.min(below, this.publisher.publishedBelow))) {
-        await forgetSegment(this.folder, number);
+      for (const number of journal.takeForgettable(Math.min(below, publisher.publishedBelow))) {
+        await forgetSegment(folder, number);
       }
+    }
+  }
+
+  private replaysOf(boot: string, folder: string): Replays {
+    return new Replays(boot, folder, this.options.publish, systemClock, systemId);
+  }
+
+  private async replay(replays: Replays, missing: SettledResponse['missing'], first?: number): Promise<void> {
+    if (this.stopped) return;
+    try {
+      await replays.again(missing, first);
+    } catch (err) {
+      this.log.debug({ err }, 'a replay waits');
     }
   }
 
@@ -121,17 +142,23 @@ export class UsageLog implements OnModuleInit, OnApplicationShutdown {
     this.journal.room(bavail * bsize);
   }
 
-  /** Records below this `seq` are settled by everybody; 0 while that can't be known. */
-  private async settledBelow(boot: string): Promise<number> {
+  /**
+   * Records below `below` are settled by everybody, 0 while that can't be known; `missing` to some of them.
+   * @param told what this gateway has of them: stored in the stream, and still in the journal
+   */
+  private async settled(boot: string, { published, held }: { published: number; held: number }) {
+    const path = `/internal/usage/settled/${boot}?published=${published}&held=${held}`;
     const answers = await Promise.all(
       this.options.settlers.map((settler) =>
-        settler.ask({ method: 'GET', path: `/internal/usage/settled/${boot}` }, settledResponseSchema).then(
-          ({ below }) => below,
-          () => 0,
-        ),
+        settler
+          .ask({ method: 'GET', path }, settledResponseSchema)
+          .catch((): SettledResponse => ({ below: 0, missing: [] })),
       ),
     );
-    return Math.min(...answers);
+    return {
+      below: Math.min(...answers.map(({ below }) => below)),
+      missing: answers.flatMap(({ missing }) => missing),
+    };
   }
 
   private inBackground(work: Promise<void>, part: string): void {
@@ -147,7 +174,7 @@ export class UsageLog implements OnModuleInit, OnApplicationShutdown {
  * Gives every request that a dead gateway left open its END, from its last count, in a segment of its own. All of it is on
  * the disk afterwards: what the dead one wrote last may be in the machine's cache only.
  */
-export async function closeDeadJournal(folder: string): Promise<{ lost: number; below: number }> {
+export async function closeDeadJournal(folder: string): Promise<{ lost: number; below: number; held: number }> {
   const state = emptyState();
   const reader = new JournalReader(folder);
   for (let lines = await reader.read(); lines.length > 0; lines = await reader.read()) {
@@ -155,6 +182,7 @@ export async function closeDeadJournal(folder: string): Promise<{ lost: number; 
   }
   await reader.close();
   const lost = state.open.size;
+  const held = state.heldFrom ?? state.nextSeq;
   const numbers = await segmentNumbers(folder);
   if (lost > 0) {
     const number = (numbers.at(-1) ?? -1) + 1;
@@ -179,5 +207,5 @@ export async function closeDeadJournal(folder: string): Promise<{ lost: number; 
     await file.datasync();
     await file.close();
   }
-  return { lost, below: state.nextSeq };
+  return { lost, below: state.nextSeq, held };
 }

@@ -1,33 +1,19 @@
-import { USAGE_PARTITIONS, usageSubject } from '@sluice/contracts/subjects';
 import { usageBatchId } from '@sluice/contracts/gateway';
 import { loggerFor } from '@sluice/service-kit';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseEnd } from './entry.js';
+import { batched, endsOf, messageOf, type Batch, type End } from './batch.js';
 import type { JournalReader } from './segments.service.js';
 
 /** How long ENDs are gathered into one message. */
 const GATHER_MS = 10;
 /** The file is looked at even when nobody called. */
 const LOOK_AGAIN_MS = 500;
-const MAX_BATCH_BYTES = 256 * 1024;
 const MAX_BACKOFF_MS = 2_000;
 /** A read of so many lines was not the end of the journal. */
 const BACKLOG_LINES = 200;
 
 /** Publishes and waits until the message is stored; rejects when it may not be. */
 export type PublishBatch = (subject: string, payload: string, id: string) => Promise<void>;
-
-interface End {
-  readonly seq: number;
-  /** The record. */
-  readonly json: string;
-}
-
-interface Batch {
-  readonly from: number;
-  readonly to: number;
-  readonly records: string[];
-}
 
 /**
  * Sends the ENDs of one boot's journal to the USAGE stream, in order, from the file: nothing is held in memory while
@@ -84,17 +70,8 @@ export class UsagePublisher {
   }
 
   private ends(lines: readonly string[]): End[] {
-    const ends: End[] = [];
-    for (const line of lines) {
-      if (line[0] !== 'E') continue;
-      try {
-        const { seq, json } = parseEnd(line);
-        if (seq >= this.startAt) ends.push({ seq, json });
-      } catch {
-        this.log.warn({ boot: this.boot }, 'a torn line in the journal was passed over');
-      }
-    }
-    return ends;
+    const torn = () => this.log.warn({ boot: this.boot }, 'a torn line in the journal was passed over');
+    return endsOf(lines, torn).filter(({ seq }) => seq >= this.startAt);
   }
 
   private woken(): Promise<void> {
@@ -109,8 +86,7 @@ export class UsagePublisher {
 
   private async send(batch: Batch): Promise<void> {
     const { from, to } = batch;
-    const payload = `{"boot":${JSON.stringify(this.boot)},"from":${from},"to":${to},"records":[${batch.records.join(',')}]}`;
-    const subject = usageSubject(from % USAGE_PARTITIONS);
+    const { subject, payload } = messageOf(this.boot, batch);
     for (let backoff = 50; !this.stopped; backoff = Math.min(backoff * 2, MAX_BACKOFF_MS)) {
       try {
         await this.publish(subject, payload, usageBatchId({ boot: this.boot, from, to }));
@@ -122,17 +98,4 @@ export class UsagePublisher {
       }
     }
   }
-}
-
-function batched(ends: readonly End[]): Batch[] {
-  const batches: { from: number; to: number; records: string[]; bytes: number }[] = [];
-  for (const { seq, json } of ends) {
-    const last = batches.at(-1);
-    if (last && last.to + 1 === seq && last.bytes + json.length <= MAX_BATCH_BYTES) {
-      last.records.push(json);
-      last.to = seq;
-      last.bytes += json.length + 1;
-    } else batches.push({ from: seq, to: seq, records: [json], bytes: json.length });
-  }
-  return batches;
 }

@@ -1,5 +1,5 @@
 import type { MigrationObject } from '@mikro-orm/core';
-import { INTAKE_MIGRATIONS } from '@sluice/event-store';
+import { GAP_MIGRATIONS, INTAKE_MIGRATIONS, MESSAGING_MIGRATIONS } from '@sluice/event-store';
 import { Migration } from '@mikro-orm/migrations';
 import { PartitionUsageRecords } from './007-usage-records-by-day.js';
 import { RollupsByOutcome } from './008-rollups-by-outcome.js';
@@ -132,4 +132,6 @@ export const MIGRATIONS: readonly MigrationObject[] = [
   { name: 'metering-006-audio', class: AddAudio },
   { name: 'metering-007-usage-records-by-day', class: PartitionUsageRecords },
   { name: 'metering-008-rollups-by-outcome', class: RollupsByOutcome },
+  ...MESSAGING_MIGRATIONS,
+  ...GAP_MIGRATIONS,
 ];

@@ -1,16 +1,24 @@
-import { Controller, Get, Param } from '@nestjs/common';
-import { settledResponseSchema } from '@sluice/contracts/gateway';
-import { AllowServices } from '@sluice/service-kit';
+import { EntityManager } from '@mikro-orm/postgresql';
+import { Controller, Get, Param, Query } from '@nestjs/common';
+import { settledQuestionSchema, type SettledResponse } from '@sluice/contracts/gateway';
+import { askedBy } from '@sluice/event-store';
+import { AllowServices, parse } from '@sluice/service-kit';
 import { UsageStore } from './usage.store.js';
 
-/** What a gateway asks before it forgets a part of its journal. */
+/** What a gateway asks before it forgets a part of its journal, and to learn what it has to publish again. */
 @Controller('internal/usage/settled')
 @AllowServices('gateway')
 export class SettledController {
-  constructor(private readonly usage: UsageStore) {}
+  constructor(
+    private readonly usage: UsageStore,
+    private readonly em: EntityManager,
+  ) {}
 
   @Get(':boot')
-  async below(@Param('boot') boot: string) {
-    return settledResponseSchema.parse({ below: await this.usage.settledBelow(boot) });
+  async settled(@Param('boot') boot: string, @Query() query: unknown): Promise<SettledResponse> {
+    const { published, held } = parse(settledQuestionSchema, query, 'query');
+    const told = published === undefined || held === undefined ? undefined : { published, held };
+    const missing = await askedBy(this.em.fork(), boot, told);
+    return { below: await this.usage.settledBelow(boot), missing };
   }
 }
