@@ -143,6 +143,7 @@ export class GatewayModule {
                 maxBytes: config.JOURNAL_MAX_BYTES,
                 publish: async (subject, payload, id) => void (await messaging.publish(subject, payload, { id })),
                 settlers: [billing, metering],
+                metering,
               },
               health,
             ),

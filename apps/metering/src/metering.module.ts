@@ -2,11 +2,18 @@ import { EntityManager, MikroORM } from '@mikro-orm/postgresql';
 import type { DynamicModule, INestApplication } from '@nestjs/common';
 import { Injectable, Module } from '@nestjs/common';
 import type { OnApplicationShutdown, OnModuleInit } from '@nestjs/common';
-import { KEYUSE, STREAMS } from '@sluice/contracts/subjects';
+import { HORIZON, KEYUSE, STREAMS } from '@sluice/contracts/subjects';
 import { connectOrm, GapWatch, LatestRelay, OutboxRelay } from '@sluice/event-store';
 import { connect, connectConsumers, Messaging } from '@sluice/messaging';
 import { systemClock } from '@sluice/primitives/clock';
 import { gauge, HealthRegistry, logBroker, loggerFor } from '@sluice/service-kit';
+import {
+  CompletenessController,
+  HorizonController,
+  OperatorCompletenessController,
+} from './completeness/completeness.controller.js';
+import { Completeness } from './completeness/completeness.service.js';
+import { HorizonConsumer } from './completeness/horizon.consumer.js';
 import { usageGaps } from './completeness/gaps.service.js';
 import { meteringDatabase } from './database.js';
 import { keyTotalsRelay } from './key-totals/key-totals.relay.js';
@@ -31,6 +38,7 @@ class Lifecycle implements OnModuleInit, OnApplicationShutdown {
     private readonly retention: Retention,
     private readonly relay: OutboxRelay,
     private readonly gaps: GapWatch,
+    completeness: Completeness,
     health: HealthRegistry,
   ) {
     // NATS is not part of readiness: queries are answered without it, and the batches wait in the stream.
@@ -39,8 +47,13 @@ class Lifecycle implements OnModuleInit, OnApplicationShutdown {
     });
     logBroker(messaging, () => {
       relay.nudge();
-      const ours = STREAMS.filter(({ name }) => name === 'EVT_METERING' || name === KEYUSE);
+      const ours = STREAMS.filter(({ name }) => ['EVT_METERING', KEYUSE, HORIZON].includes(name));
       void messaging.verifyStreams(ours).catch((err: unknown) => loggerFor('messaging').error({ err }, 'streams'));
+    });
+    gauge('sluice_metering_open_for_seconds', 'How long ago the last closed window of usage ended', async () => {
+      const now = systemClock.now();
+      const { closedUntil } = await completeness.window(now, now).catch(() => ({ closedUntil: Number.NaN }));
+      return closedUntil === undefined ? Number.POSITIVE_INFINITY : (now - closedUntil) / 1000;
     });
     gauge('outbox_oldest_seconds', 'Age of the oldest message that the broker has not acknowledged', async () => {
       const { oldestAgeMs } = await relay.stats().catch(() => ({ oldestAgeMs: Number.NaN }));
@@ -82,7 +95,17 @@ export class MeteringModule {
     });
     return {
       module: MeteringModule,
-      controllers: [UsageConsumer, KeyNameConsumer, SettledController, GenerationController, UsageController],
+      controllers: [
+        UsageConsumer,
+        KeyNameConsumer,
+        HorizonConsumer,
+        HorizonController,
+        CompletenessController,
+        OperatorCompletenessController,
+        SettledController,
+        GenerationController,
+        UsageController,
+      ],
       providers: [
         { provide: MikroORM, useValue: orm },
         { provide: EntityManager, useValue: orm.em },
@@ -102,6 +125,7 @@ export class MeteringModule {
         },
         { provide: OutboxRelay, useValue: relay },
         { provide: GapWatch, useValue: usageGaps(orm.em, messaging, relay, config.GAP_AFTER_MS) },
+        Completeness,
         UsageStore,
         UsageQueryService,
         Generations,

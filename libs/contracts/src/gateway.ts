@@ -113,3 +113,16 @@ export const settledResponseSchema = z.object({
   missing: z.array(seqRange).default([]),
 });
 export type SettledResponse = z.infer<typeof settledResponseSchema>;
+
+/**
+ * On `horizon.v1.begun.<boot>` before a gateway's process admits anything, and every second on `horizon.v1.told.<boot>`: each
+ * of its requests that ended before `until` has a record with a `seq` below `seq`. Later ones never go below either.
+ */
+export const horizonSchema = z.object({
+  boot: z.string().regex(/^[A-Za-z0-9_-]{1,128}$/),
+  seq: z.number().int().nonnegative(),
+  until: z.iso.datetime(),
+  /** There will never be a record with a `seq` of `seq` or above. */
+  final: z.boolean(),
+});
+export type Horizon = z.infer<typeof horizonSchema>;

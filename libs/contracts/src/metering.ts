@@ -94,6 +94,25 @@ export const keyMeteredSchema = z.object({
 });
 export type KeyMetered = z.infer<typeof keyMeteredSchema>;
 
+/**
+ * `GET /api/usage/completeness`: whether a window can still change by what is not here yet. `missing` is of all gateways, as
+ * nobody can say whose the records are before they are here.
+ */
+export const usageCompletenessSchema = z.object({
+  from: z.iso.datetime(),
+  to: z.iso.datetime(),
+  closed: z.boolean(),
+  /** Every window that ends by then is closed; null where none is. */
+  closedUntil: z.iso.datetime().nullable(),
+  missing: z.object({
+    /** Processes of gateways that may still have something of this window. */
+    gateways: z.number().int().nonnegative(),
+    /** Records that they told of and that are not here. */
+    records: z.number().int().nonnegative(),
+  }),
+});
+export type UsageCompleteness = z.infer<typeof usageCompletenessSchema>;
+
 const seq = z.number().int().nonnegative();
 const gap = {
   /** Of the gateway's or router's process whose records are missing. */

@@ -36,6 +36,7 @@ export const KEYUSE = 'KEYUSE';
 export const KEYS_METERED = 'keyuse.metering.*';
 export const KEYS_SPENT = 'keyuse.billing.*';
 export const USAGE = 'USAGE';
+export const HORIZON = 'HORIZON';
 export const DLQ = 'DLQ';
 
 export const STREAMS: readonly StreamDefinition[] = [
@@ -73,6 +74,17 @@ export const STREAMS: readonly StreamDefinition[] = [
     retiredConsumers: ['metering-usage'],
   },
   {
+    // State: until when each gateway's process has told all. That it begun is kept apart, as what it says later must not
+    // take the place of that in the order in which all of them are read.
+    name: HORIZON,
+    subjects: ['horizon.v1.*.*'],
+    maxAge: 14 * DAY,
+    maxBytes: GIB / 16,
+    discard: 'old',
+    maxMessagesPerSubject: 1,
+    duplicateWindow: 120 * SECOND,
+  },
+  {
     name: DLQ,
     subjects: ['dlq.>'],
     maxAge: 30 * DAY,
@@ -84,6 +96,10 @@ export const STREAMS: readonly StreamDefinition[] = [
 
 export const USAGE_PARTITIONS = 4;
 export const usageSubject = (partition: number): string => `usage.v1.${partition}`;
+
+export const horizonBegunSubject = (boot: string): string => `horizon.v1.begun.${boot}`;
+export const horizonToldSubject = (boot: string): string => `horizon.v1.told.${boot}`;
+export const HORIZONS = 'horizon.v1.*.*';
 
 /** `evt.<domain>.<aggregate>.<event>.v<major>.<org>.<id>`; ids are tokens without dots. */
 export const eventSubject = (type: string, organizationId: string, id: string): string => {

@@ -6,6 +6,7 @@ import { promisify } from 'node:util';
 import type { UsageRecord } from '@sluice/contracts/gateway';
 import type { Counts } from '@sluice/contracts/lost-request';
 import { Rejected } from '@sluice/contracts/errors';
+import { rfc3339 } from '@sluice/primitives/clock';
 import { loggerFor } from '@sluice/service-kit';
 import { countLine, endLine, openLine, segmentLine } from './entry.js';
 import { segmentName } from './segments.service.js';
@@ -18,6 +19,8 @@ const KEPT_FREE_BYTES = 64 * 1024 * 1024;
 /** Requests in flight up to which none waits for another's fsync to be shared, and milliseconds between two fsyncs beyond. */
 const FEW = 8;
 const SYNC_EVERY_MS = 2;
+/** A clock that is steered goes back by less. */
+const CLOCK_SET_BACK_MS = 1_000;
 
 interface Segment {
   readonly number: number;
@@ -57,6 +60,11 @@ export class Journal {
   syncedBelow = 0;
   /** ENDs below this were in segments that are gone. */
   heldFrom = 0;
+  /** Milliseconds since the epoch, and as text: no END is dated before it. */
+  private floor = 0;
+  private floorText = '';
+  /** Whether anything may be opened. */
+  private heldBack = false;
   private failure: Error | undefined;
   private onEnd: () => void = () => {};
   /** Bytes of this boot's segments, and how many there may be. */
@@ -90,9 +98,30 @@ export class Journal {
     this.mostBytes = Math.min(this.maxBytes, this.size + free - KEPT_FREE_BYTES);
   }
 
-  /** @throws Rejected `unavailable` when the disk failed or there is no room for further ENDs: then nothing may be admitted */
+  /** Nothing is opened from now on. @returns how to open it again */
+  holdBack(): () => void {
+    this.heldBack = true;
+    return () => {
+      this.heldBack = false;
+    };
+  }
+
+  /**
+   * What ended before `until` has a `seq` below `seq`. What ends from now on is dated no earlier, whatever the clock does.
+   * @param now ms since the epoch
+   */
+  mark(now: number): { readonly seq: number; readonly until: number } {
+    if (now > this.floor) {
+      this.floor = now;
+      this.floorText = rfc3339(now);
+    } else if (this.floor - now > CLOCK_SET_BACK_MS)
+      this.log.warn({ behindMs: this.floor - now }, 'the clock was set back: usage is dated as of before that');
+    return { seq: this.nextSeq, until: this.floor };
+  }
+
+  /** @throws Rejected `unavailable` when it is shut, the disk failed or there is no room for further ENDs: then nothing may be admitted */
   check(): void {
-    if (this.failure || this.size + (this.opened + 1) * END_BYTES > this.mostBytes)
+    if (this.heldBack || this.failure || this.size + (this.opened + 1) * END_BYTES > this.mostBytes)
       throw new Rejected('unavailable', 'Usage cannot be recorded now.', { retryAfter: 1 });
   }
 
@@ -127,6 +156,7 @@ export class Journal {
   async end(record: Omit<UsageRecord, 'seq'>): Promise<void> {
     if (this.failure) throw this.failure;
     const full: UsageRecord = { ...record, seq: this.nextSeq++ };
+    if (full.endedAt < this.floorText) full.endedAt = this.floorText;
     this.append(endLine(full));
     this.segments.at(-1)!.lastSeq = full.seq;
     await this.synced();

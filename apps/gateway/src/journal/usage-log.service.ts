@@ -9,6 +9,7 @@ import { rfc3339, systemClock } from '@sluice/primitives/clock';
 import { systemId } from '@sluice/primitives/id';
 import { gauge, HealthRegistry, loggerFor, type ServiceClient } from '@sluice/service-kit';
 import { emptyState, endLine, readLine } from './entry.js';
+import { Horizons } from './horizons.service.js';
 import { Journal } from './journal.service.js';
 import { Replays } from './replays.service.js';
 import {
@@ -33,6 +34,8 @@ export interface UsageLogOptions {
   readonly publish: PublishBatch;
   /** Whoever must have settled a record before its segment may go. */
   readonly settlers: readonly ServiceClient[];
+  /** The one that closes windows of usage. */
+  readonly metering: ServiceClient;
 }
 
 /**
@@ -48,12 +51,14 @@ export class UsageLog implements OnModuleInit, OnApplicationShutdown {
   private stopped = false;
   private unfinished = 0;
   private readonly publishers: UsagePublisher[] = [];
+  private readonly horizons: Horizons;
 
   constructor(
     private readonly options: UsageLogOptions,
     health: HealthRegistry,
   ) {
     this.journal = new Journal(join(options.root, options.boot), options.segmentBytes, options.maxBytes);
+    this.horizons = new Horizons(options.publish, options.metering);
     health.ready('journal', () => this.journal.check());
     gauge(
       'gateway_dead_journals',
@@ -73,6 +78,7 @@ export class UsageLog implements OnModuleInit, OnApplicationShutdown {
     this.publisher = new UsagePublisher(boot, new JournalReader(this.folder), publish, 0, () => journal.syncedBelow);
     this.publishers.push(this.publisher);
     journal.whenEnded(() => this.publisher.notify());
+    this.inBackground(this.begin(journal.holdBack()), 'horizons');
     this.inBackground(this.publisher.run(), 'publisher');
     this.inBackground(this.forgetSettled(), 'forget');
     for (const dead of await adoptDeadFolders(root, boot)) this.inBackground(this.finish(dead), 'successor');
@@ -81,14 +87,26 @@ export class UsageLog implements OnModuleInit, OnApplicationShutdown {
   /** What is not published when the process ends is published by the next one. */
   async onApplicationShutdown(): Promise<void> {
     this.stopped = true;
+    this.horizons.stop();
+    this.journal.holdBack();
     await this.journal.close();
+    await this.horizons.end(this.options.boot, this.journal);
     for (const publisher of this.publishers) publisher.stop();
+  }
+
+  /** Nothing is admitted before it is known that this process is there. */
+  private async begin(open: () => void): Promise<void> {
+    await this.horizons.begin(this.options.boot, this.journal);
+    if (this.stopped) return;
+    open();
+    await this.horizons.run(this.options.boot, this.journal);
   }
 
   private async finish({ boot, folder }: { boot: string; folder: string }): Promise<void> {
     this.unfinished++;
     const { lost, below, held } = await closeDeadJournal(folder);
     this.log.info({ boot, lost, records: below }, 'finishing the journal of a dead gateway');
+    const buried = this.horizons.buried(boot, below);
     const before = await this.settled(boot, { published: 0, held });
     const publisher = new UsagePublisher(boot, new JournalReader(folder), this.options.publish, before.below);
     this.publishers.push(publisher);
@@ -100,6 +118,7 @@ export class UsageLog implements OnModuleInit, OnApplicationShutdown {
       await this.replay(replays, settled.missing);
       await sleep(SETTLED_POLL_MS, undefined, { ref: false });
     }
+    await buried;
     if (this.stopped) return;
     await forgetFolder(folder);
     this.unfinished--;

@@ -3,6 +3,7 @@ import { GAP_MIGRATIONS, INTAKE_MIGRATIONS, MESSAGING_MIGRATIONS } from '@sluice
 import { Migration } from '@mikro-orm/migrations';
 import { PartitionUsageRecords } from './007-usage-records-by-day.js';
 import { RollupsByOutcome } from './008-rollups-by-outcome.js';
+import { CreateBoots } from './010-completeness.js';
 
 /** The permanent claim of every request, with all that its record says. The primary key is what makes it count once. */
 class CreateUsageRecords extends Migration {
@@ -134,4 +135,5 @@ export const MIGRATIONS: readonly MigrationObject[] = [
   { name: 'metering-008-rollups-by-outcome', class: RollupsByOutcome },
   ...MESSAGING_MIGRATIONS,
   ...GAP_MIGRATIONS,
+  { name: 'metering-010-completeness', class: CreateBoots },
 ];

@@ -21,7 +21,7 @@ const COLUMNS = {
 } as const satisfies Record<UsageGroup, readonly string[]>;
 export type GroupColumn = (typeof COLUMNS)[UsageGroup][number];
 
-const instant = z.union([z.iso.datetime({ offset: true }), z.iso.date()], {
+export const instant = z.union([z.iso.datetime({ offset: true }), z.iso.date()], {
   error: 'must be a time like 2026-11-20T10:00:00Z or a date like 2026-11-20',
 });
 const name = z.string().min(1).max(256);
