@@ -3,10 +3,19 @@ import { appendFile, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
-import { usageBatchSchema, type UsageBatch, type UsageRecord } from '@sluice/contracts/gateway';
+import {
+  horizonSchema,
+  usageBatchSchema,
+  type Horizon,
+  type UsageBatch,
+  type UsageRecord,
+} from '@sluice/contracts/gateway';
 import { anOpenedRequest, aUsageRecord } from '@sluice/contracts/usage-record.fixture';
+import { rfc3339 } from '@sluice/primitives/clock';
 import { systemId } from '@sluice/primitives/id';
+import type { ServiceClient } from '@sluice/service-kit';
 import { manualClock } from '@sluice/testing';
+import { Horizons } from './horizons.service.js';
 import { Journal } from './journal.service.js';
 import { Replays } from './replays.service.js';
 import { adoptDeadFolders, claimFolder, forgetSegment, JournalReader } from './segments.service.js';
@@ -256,6 +265,77 @@ describe('the usage journal', () => {
     expect(sent).toEqual(['synced', 'late']);
     publisher.stop();
     await running;
+    await journal.close();
+  });
+
+  it('dates no END before a horizon that was told, whatever the clock does', async () => {
+    const { folder, journal } = await start('b1');
+    const at = Date.parse(ended('a').endedAt);
+    await journal.end(ended('before'));
+    expect(journal.mark(at + 5_000)).toEqual({ seq: 1, until: at + 5_000 });
+    // The clock was set back by more than a minute since.
+    await journal.end(ended('late'));
+    expect(journal.mark(at - 60_000)).toEqual({ seq: 2, until: at + 5_000 });
+    await journal.end({ ...ended('later'), endedAt: rfc3339(at + 7_000) });
+    await journal.close();
+    const times: number[] = [];
+    await publishAll('b1', folder, ({ records }) => times.push(...records.map(({ endedAt }) => Date.parse(endedAt))));
+    expect(times).toEqual([at, at + 5_000, at + 7_000]);
+  });
+
+  it('tells a horizon only when all that it speaks of is on the disk, and the last one when nothing can come', async () => {
+    const { journal } = await start('b1');
+    const told: (Horizon & { subject: string })[] = [];
+    const publish = async (subject: string, payload: string) =>
+      void told.push({ subject, ...horizonSchema.parse(JSON.parse(payload)) });
+    const horizons = new Horizons(publish, {} as ServiceClient);
+    await horizons.begin('b1', journal);
+    expect(told).toMatchObject([{ subject: 'horizon.v1.begun.b1', seq: 0, final: false }]);
+    const ending = journal.end(ended('a'));
+    const running = horizons.run('b1', journal);
+    // In the file, and not on the disk.
+    expect(journal.syncedBelow).toBe(0);
+    expect(told).toHaveLength(1);
+    await ending;
+    await until(() => told.length > 1);
+    expect(told[1]).toMatchObject({ subject: 'horizon.v1.told.b1', seq: 1, final: false });
+    journal.open('b', JSON.stringify(opened('b')));
+    await horizons.end('b1', journal);
+    expect(told.filter(({ final }) => final)).toEqual([]);
+    await journal.end(ended('b'));
+    await horizons.end('b1', journal);
+    expect(told.at(-1)).toMatchObject({ seq: 2, final: true });
+    horizons.stop();
+    await running;
+    await journal.close();
+  });
+
+  it('admits nothing before it is known that its process is there: by NATS, or else by metering itself', async () => {
+    const { journal } = await start('b1');
+    const open = journal.holdBack();
+    expect(() => journal.open('a', JSON.stringify(opened('a')))).toThrow(
+      expect.objectContaining({ code: 'unavailable' }),
+    );
+    const asked: unknown[] = [];
+    let failures = 2;
+    const metering = {
+      tell: async (call: unknown) => {
+        if (failures-- > 0) throw new Error('away');
+        asked.push(call);
+      },
+    } as unknown as ServiceClient;
+    const noNats = async () => {
+      throw new Error('not connected');
+    };
+    await new Horizons(noNats, metering).begin('b1', journal);
+    expect(asked).toEqual([
+      expect.objectContaining({
+        path: '/internal/usage/horizons',
+        body: expect.objectContaining({ boot: 'b1', seq: 0 }),
+      }),
+    ]);
+    open();
+    journal.open('a', JSON.stringify(opened('a')));
     await journal.close();
   });
 
