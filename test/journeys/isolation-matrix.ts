@@ -165,7 +165,12 @@ export const MATRIX: readonly Row[] = [
   notYet('POST /api/subscriptions/:id/renew', { viewer: NO_SCOPE, otherProject: NO_PROJECT }),
   row('GET /api/usage', { own: 200 }),
   notYet('GET /api/usage/export'),
-  notYet('GET /api/usage/completeness'),
+  row(
+    'GET /api/usage/completeness',
+    { own: 200 },
+    undefined,
+    () => '/api/usage/completeness?from=2026-01-01&to=2026-01-02',
+  ),
   row(
     'GET /api/explain/:requestId',
     { own: 200, otherProject: NOT_FOUND, otherOrganization: NOT_FOUND },
@@ -196,6 +201,13 @@ export const MATRIX: readonly Row[] = [
   platform('POST /api/operator/credentials', 201, named),
   platform('DELETE /api/operator/credentials/:id', 200, undefined, (t) => `/api/operator/credentials/${t.operatorId}`),
   platform('GET /api/operator/audit', 200),
+  platform('GET /api/operator/usage/completeness', 200),
+  platform(
+    'POST /api/operator/usage/boots/:boot/close',
+    NOT_FOUND,
+    () => ({ reason: 'its machine burnt' }),
+    () => '/api/operator/usage/boots/nobody/close',
+  ),
   platform('GET /api/operator/prices', 200),
   platform('POST /api/operator/prices', 200, ({ word }) => ({
     model: word,

@@ -31,13 +31,16 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'acknowledged-before-puback',
-    without: 'a batch is published when the stream has it, and not when it was sent',
+    without:
+      'a batch is published when the stream has it, and not when it was sent; what never came is published again',
     patches: [
       patch(
         'apps/gateway/dist/journal/usage-publisher.service.js',
         'await this.publish(subject, payload, usageBatchId({ boot: this.boot, from, to }));',
         'this.publish(subject, payload, usageBatchId({ boot: this.boot, from, to })).catch(() => {});',
       ),
+      // It would mend that, some seconds later.
+      patch('apps/gateway/dist/journal/usage-log.service.js', 'await replays.again(missing, first);', ''),
     ],
   },
   {

@@ -110,12 +110,12 @@ export class JournalReader {
     if (!next) return [];
     // Only now it is certain that this one is closed: what it got before it was is still to be read. What then remains
     // is a torn line, which is no entry.
-    const rest = await this.whole(this.file!);
+    const rest = await this.whole(this.file);
     if (rest.length > 0) {
       await next.close();
       return rest;
     }
-    await this.file!.close();
+    await this.file.close();
     this.file = next;
     this.segment = this.segment! + 1;
     this.offset = 0;
