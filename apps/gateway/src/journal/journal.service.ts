@@ -63,6 +63,7 @@ export class Journal {
   /** Milliseconds since the epoch, and as text: no END is dated before it. */
   private floor = 0;
   private floorText = '';
+  private setBack = false;
   /** Whether anything may be opened. */
   private heldBack = false;
   private failure: Error | undefined;
@@ -111,11 +112,14 @@ export class Journal {
    * @param now ms since the epoch
    */
   mark(now: number): { readonly seq: number; readonly until: number } {
+    const setBack = this.floor - now > CLOCK_SET_BACK_MS;
+    if (setBack && !this.setBack)
+      this.log.warn({ behindMs: this.floor - now }, 'the clock was set back: usage is dated as of before that');
+    this.setBack = setBack;
     if (now > this.floor) {
       this.floor = now;
       this.floorText = rfc3339(now);
-    } else if (this.floor - now > CLOCK_SET_BACK_MS)
-      this.log.warn({ behindMs: this.floor - now }, 'the clock was set back: usage is dated as of before that');
+    }
     return { seq: this.nextSeq, until: this.floor };
   }
 

@@ -63,14 +63,20 @@ export class Completeness {
     const em = this.em.fork();
     const boots = await read(em, sql`not done`);
     const done = boots.filter((boot) => isDone(boot, boot.below)).map(({ boot }) => boot);
-    if (done.length > 0) await sql`update usage_boots set done = true where boot = any(${done})`.execute(tablesOf(em));
+    if (done.length > 0) {
+      await sql`update usage_boots set done = true where boot = any(${done})`.execute(tablesOf(em));
+      // They may have stood before others.
+      if (boots.length === MOST_BOOTS) return this.boots();
+    }
     return boots.filter((boot) => !isDone(boot, boot.below));
   }
 
   /** What keeps a window from being closed, and until when all is here. Times in ms since the epoch. */
   async window(to: number, now: number) {
-    const open = (await this.boots()).filter(({ closed }) => closed === undefined);
-    const until = closedUntil(open, now);
+    const boots = await this.boots();
+    const open = boots.filter(({ closed }) => closed === undefined);
+    // Beyond so many there may be others.
+    const until = boots.length < MOST_BOOTS ? closedUntil(open, now) : undefined;
     const behind = open.filter(({ completeUntil }) => completeUntil === undefined || completeUntil < to);
     return {
       closed: until !== undefined && until >= to,
