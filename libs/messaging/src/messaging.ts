@@ -190,15 +190,18 @@ export class Messaging implements Link {
   }
 
   /**
-   * Number of the last message of a stream, and up to which a durable consumer has done with all (endless where nothing
-   * waits for it). @throws NotConnected, and when the server does not answer or does not let
+   * Number of the last message of a stream, and up to which these durable consumers have done with all (endless where
+   * nothing waits for any of them). @throws NotConnected, and when the server does not answer or does not let
    */
-  async position(stream: string, durable: string): Promise<{ last: number; through: number }> {
+  async position(stream: string, durables: readonly string[]): Promise<{ last: number; through: number }> {
     const manager = await this.manager();
-    const consumer = await manager.consumers.info(stream, durable);
+    const consumers = await Promise.all(durables.map((durable) => manager.consumers.info(stream, durable)));
     const { state } = await manager.streams.info(stream);
-    const waits = consumer.num_pending + consumer.num_ack_pending > 0;
-    return { last: state.last_seq, through: waits ? consumer.ack_floor.stream_seq : Number.POSITIVE_INFINITY };
+    const behind = consumers.filter(({ num_pending, num_ack_pending }) => num_pending + num_ack_pending > 0);
+    return {
+      last: state.last_seq,
+      through: Math.min(Number.POSITIVE_INFINITY, ...behind.map(({ ack_floor }) => ack_floor.stream_seq)),
+    };
   }
 
   /** Follows a stream in order, in this process only, and says when it may have missed something. */

@@ -27,7 +27,7 @@ export function chargeGaps(em: EntityManager, messaging: Messaging, afterMs: num
   return new GapWatch({
     em,
     clock: systemClock,
-    position: () => messaging.position(USAGE, 'billing-usage'),
+    position: () => messaging.position(USAGE, ['billing-usage']),
     onChanged: ({ opened, closed, givenUp }) => {
       if (opened.length > 0) log.error({ gaps: opened }, 'usage records that were published are missing');
       if (givenUp.length > 0) log.error({ gaps: givenUp }, 'nobody has the journal of missing usage records any more');

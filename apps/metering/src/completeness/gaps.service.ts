@@ -5,6 +5,7 @@ import type { Messaging } from '@sluice/messaging';
 import { systemClock } from '@sluice/primitives/clock';
 import { systemId } from '@sluice/primitives/id';
 import { gauge, loggerFor } from '@sluice/service-kit';
+import { PARTITIONS, usageDurable } from '../usage/usage.consumer.js';
 import { gapMessages } from './gap.publisher.js';
 
 const LOOK_EVERY_MS = 1_000;
@@ -23,7 +24,7 @@ export function usageGaps(em: EntityManager, messaging: Messaging, relay: Outbox
   return new GapWatch({
     em,
     clock: systemClock,
-    position: () => messaging.position(USAGE, 'metering-usage'),
+    position: () => messaging.position(USAGE, PARTITIONS.map(usageDurable)),
     onChange: async (tx, decision) => void (await enqueue(tx, gapMessages(decision, systemClock.now(), systemId))),
     onChanged: ({ opened, closed, givenUp }) => {
       if (opened.length + closed.length + givenUp.length > 0) relay.nudge();

@@ -8,14 +8,15 @@ import { systemClock } from '@sluice/primitives/clock';
 import { countBatches } from './usage.metrics.js';
 import { UsageStore } from './usage.store.js';
 
-const PARTITIONS = Array.from({ length: USAGE_PARTITIONS }, (_, partition) => usageSubject(partition));
+export const PARTITIONS = Array.from({ length: USAGE_PARTITIONS }, (_, partition) => usageSubject(partition));
+export const usageDurable = (subject: string): string => `metering-usage-${subject.split('.').at(-1)}`;
 /**
  * Usage waits in the stream for as long as the database is away; nothing but poison goes to the dead letters. A durable
  * for each partition, which processes share: any of them may take any batch, as what makes it count once is a primary key.
  */
 const BINDING: EventBinding = {
   stream: USAGE,
-  durable: (subject) => `metering-usage-${subject.split('.').at(-1)}`,
+  durable: usageDurable,
   concurrency: 32,
   maxDeliveries: Infinity,
   backoffMs: { min: 250, max: 10_000 },
