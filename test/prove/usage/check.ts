@@ -75,7 +75,12 @@ export function check(seen: readonly Seen[], accounts: Accounts, lostBoth: (one:
       continue;
     }
     const missing = line.completionTokens - Number(record.output);
-    if (missing < 0) find('invented', requestId, `metered ${shown(record)}, the worker says ${said(line)}`);
+    if (missing < 0)
+      find(
+        'invented',
+        requestId,
+        `metered ${shown(record)}${record.estimated ? ' by estimate' : ''} of ${one?.order.kind.dialect}, the worker says ${said(line)}`,
+      );
     if (!record.stream) {
       // Nothing of a whole answer goes out before its end: all of it, or nothing.
       if (missing > 0 && record.output > 0n) find('short', requestId, `metered ${shown(record)} of ${said(line)}`);
