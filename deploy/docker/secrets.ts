@@ -60,6 +60,7 @@ function volumesOf(secrets: StackSecrets, servers: ServerPasswords): Volumes {
   return {
     ...Object.fromEntries(services),
     worker: { env: environment({ NATS_URL: nats('worker'), WORKER_SECRET: secrets.workerSecret }) },
+    dlq: { env: environment({ NATS_URL: nats('operator') }) },
     provision: {
       env: environment({
         POSTGRES_ADMIN_URL: database('postgres', servers.postgres, 'postgres'),

@@ -22,6 +22,8 @@ export interface Demo {
     readonly kind: string;
     readonly postgresUrls: { readonly auth: string; readonly billing: string; readonly metering: string };
     readonly natsUrl: string;
+    /** Of the NATS user that `npm run dlq` is. */
+    readonly operatorNatsUrl: string;
     readonly redisUrl: string;
   };
   readonly services: Readonly<Record<string, string>>;
@@ -49,6 +51,7 @@ export async function ensureDemo(stack: Stack, file: string): Promise<Demo> {
       kind: stack.backing.kind,
       postgresUrls: stack.databases,
       natsUrl: stack.natsUrl('admin'),
+      operatorNatsUrl: stack.natsUrl('operator'),
       redisUrl: stack.backing.redis.url,
     },
     services: stack.urls,

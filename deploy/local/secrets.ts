@@ -6,7 +6,17 @@ import { DEFAULT_PREFIXES, formatSecret } from '@sluice/primitives/secret';
 import { serviceKeys } from '@sluice/service-kit';
 import type { JWK } from 'jose';
 
-export const NATS_USERS = ['admin', 'auth', 'gateway', 'metering', 'billing', 'router', 'worker', 'team'] as const;
+export const NATS_USERS = [
+  'admin',
+  'operator',
+  'auth',
+  'gateway',
+  'metering',
+  'billing',
+  'router',
+  'worker',
+  'team',
+] as const;
 const DATABASE_ROLES = ['auth', 'billing', 'metering', 'grafana'] as const;
 
 /** Every secret of one installation of the local stack. */

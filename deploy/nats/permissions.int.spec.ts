@@ -5,10 +5,10 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { AckPolicy, jetstream, jetstreamManager } from '@nats-io/jetstream';
 import { connect as connectNats, type NatsConnection } from '@nats-io/transport-node';
 import { USAGE_PARTITIONS, usageSubject } from '@sluice/contracts/subjects';
-import { connect, type Messaging } from '@sluice/messaging';
+import { connect, DeadLetters, type Messaging } from '@sluice/messaging';
 import { withBacking } from '@sluice/testing';
 
-const USERS = ['admin', 'auth', 'gateway', 'metering', 'billing', 'router', 'worker', 'team'] as const;
+const USERS = ['admin', 'operator', 'auth', 'gateway', 'metering', 'billing', 'router', 'worker', 'team'] as const;
 type User = (typeof USERS)[number];
 const passwordOf = (user: User): string => `0-password-of-${user}`;
 
@@ -89,6 +89,15 @@ describe('the users of NATS', () => {
     ['horizon.v1.told.b1', ['gateway']],
     ['$JS.API.STREAM.CREATE.HORIZON', ['admin', 'metering']],
     ['$JS.API.CONSUMER.MSG.NEXT.HORIZON.metering-horizons', ['admin', 'metering']],
+    ['redrive.USAGE.metering-usage-3', ['operator']],
+    ['dropped.USAGE.metering-usage-3', ['operator']],
+    ['$JS.API.STREAM.MSG.GET.DLQ', ['admin', 'operator']],
+    ['$JS.API.STREAM.MSG.DELETE.DLQ', ['admin', 'operator']],
+    ['$JS.API.STREAM.PURGE.DLQ', ['admin']],
+    ['$JS.API.STREAM.MSG.DELETE.REDRIVE', ['admin']],
+    ['$JS.API.STREAM.MSG.GET.USAGE', ['admin']],
+    ['$JS.API.CONSUMER.MSG.NEXT.REDRIVE.metering-usage-3', ['admin', 'metering']],
+    ['$JS.API.CONSUMER.CREATE.REDRIVE.metering-usage-3.redrive.USAGE.billing-usage', ['admin']],
     ['$JS.API.STREAM.DELETE.EVT_AUTH', ['admin']],
     ['$JS.API.STREAM.PURGE.USAGE', ['admin']],
     ['$JS.API.STREAM.UPDATE.KEYFEED', ['admin']],
@@ -132,6 +141,8 @@ describe('the users of NATS', () => {
     ['team', 'evt.auth.>'],
     ['team', 'keyfeed.>'],
     ['team', '_INBOX.auth.>'],
+    ['operator', 'dlq.>'],
+    ['operator', 'usage.v1.*'],
   ];
   it.each(foreign)('refuses %s to listen to %s', async (user, subject) => {
     const refused = Promise.withResolvers<Error>();
@@ -183,12 +194,45 @@ describe('the users of NATS', () => {
     ['auth', 'KEYUSE', 'auth-keys-metered', 'keyuse.metering.*'],
     ['auth', 'KEYUSE', 'auth-keys-spent', 'keyuse.billing.*'],
   ];
+  const text = readFileSync(new URL('sluice.conf', import.meta.url), 'utf8');
+  const buried = Array.from(text.matchAll(/"dlq\.([A-Z_]+)\.(([a-z]+)-[a-z0-9-]+)"/g), ([, stream, durable, user]) => ({
+    user: user as User,
+    stream: stream!,
+    durable: durable!,
+  }));
+  for (const { user, stream, durable } of buried)
+    durables.push([user, 'REDRIVE', durable, `redrive.${stream}.${durable}`]);
   it.each(durables)('lets %s make and read its consumer on %s, %s', async (user, stream, durable, filter) => {
     const info = await (
       await manager(user)
     ).consumers.add(stream, { durable_name: durable, filter_subject: filter, ack_policy: AckPolicy.Explicit });
     const consumer = jetstream(raw.get(user)!).consumers.getConsumerFromInfo(info);
     const message = await consumer.next({ expires: 1_000 });
+    message?.ack();
+  });
+
+  it('lets every consumer that may have dead letters hear of them again: both are rights of the same durables', () => {
+    const own = durables.filter(([, stream]) => stream !== 'REDRIVE');
+    expect(buried.map(({ durable }) => durable).toSorted()).toEqual(own.map(([, , durable]) => durable).toSorted());
+  });
+
+  it('lets an operator look at dead letters, send them to who could not handle them, and give them up', async () => {
+    const letters = new DeadLetters(as.get('operator')!);
+    const dead = async (): Promise<number> => (await publish('metering', 'dlq.USAGE.metering-usage-3')).sequence;
+    const counted = async () => (await letters.counts()).find(({ durable }) => durable === 'metering-usage-3')?.waiting;
+    const before = (await counted()) ?? 0;
+    const [sent, dropped] = [await dead(), await dead()];
+    expect(await counted()).toBe(before + 2);
+    await letters.redrive((await letters.find(sent))!);
+    await letters.drop((await letters.find(dropped))!, 'a test');
+    expect([await letters.find(sent), await letters.find(dropped), await counted()]).toEqual([
+      undefined,
+      undefined,
+      before || undefined,
+    ]);
+    const consumer = await jetstream(raw.get('metering')!).consumers.get('REDRIVE', 'metering-usage-3');
+    const message = await consumer.next({ expires: 20_000 });
+    expect(message?.subject).toBe('redrive.USAGE.metering-usage-3');
     message?.ack();
   });
 

@@ -6,7 +6,16 @@ import { STREAMS } from '@sluice/contracts/subjects';
 import { connectOrm, OutboxRelay } from '@sluice/event-store';
 import { connect, connectConsumers, type Messaging } from '@sluice/messaging';
 import { systemClock } from '@sluice/primitives/clock';
-import { gauge, HealthRegistry, logBroker, loggerFor, ServiceClient, ServiceTokens } from '@sluice/service-kit';
+import {
+  countHandled,
+  gauge,
+  gaugeDeadLetters,
+  HealthRegistry,
+  logBroker,
+  loggerFor,
+  ServiceClient,
+  ServiceTokens,
+} from '@sluice/service-kit';
 import { AuditController } from './audit/audit.controller.js';
 import { AuditHeads } from './audit/audit-heads.service.js';
 import { AuditStore } from './audit/audit.store.js';
@@ -222,5 +231,5 @@ export class AuthModule {
 
 /** Binds the `@EventPattern` handlers to their durable consumers. */
 export const consume = (app: INestApplication): void => {
-  connectConsumers(app, { messaging: app.get<Messaging>(MESSAGING) });
+  gaugeDeadLetters(connectConsumers(app, { messaging: app.get<Messaging>(MESSAGING), onHandled: countHandled() }));
 };

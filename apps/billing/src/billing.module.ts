@@ -5,7 +5,7 @@ import type { OnApplicationShutdown, OnModuleInit } from '@nestjs/common';
 import { KEYUSE, STREAMS } from '@sluice/contracts/subjects';
 import { connectOrm, GapWatch, LatestRelay, OutboxRelay } from '@sluice/event-store';
 import { connect, connectConsumers, Messaging } from '@sluice/messaging';
-import { gauge, HealthRegistry, logBroker, loggerFor } from '@sluice/service-kit';
+import { countHandled, gauge, gaugeDeadLetters, HealthRegistry, logBroker, loggerFor } from '@sluice/service-kit';
 import type { BillingConfig } from './billing.config.js';
 import { ChargeController } from './charges/charge.controller.js';
 import { ChargeQueryService } from './charges/charge-query.service.js';
@@ -126,5 +126,5 @@ export class BillingModule {
 
 /** Binds the `@EventPattern` handlers to their durable consumers. */
 export const consume = (app: INestApplication): void => {
-  connectConsumers(app, { messaging: app.get(Messaging) });
+  gaugeDeadLetters(connectConsumers(app, { messaging: app.get(Messaging), onHandled: countHandled() }));
 };

@@ -6,7 +6,7 @@ import { HORIZON, KEYUSE, STREAMS } from '@sluice/contracts/subjects';
 import { connectOrm, GapWatch, LatestRelay, OutboxRelay } from '@sluice/event-store';
 import { connect, connectConsumers, Messaging } from '@sluice/messaging';
 import { systemClock } from '@sluice/primitives/clock';
-import { gauge, HealthRegistry, logBroker, loggerFor } from '@sluice/service-kit';
+import { countHandled, gauge, gaugeDeadLetters, HealthRegistry, logBroker, loggerFor } from '@sluice/service-kit';
 import {
   CompletenessController,
   HorizonController,
@@ -137,5 +137,5 @@ export class MeteringModule {
 
 /** Binds the `@EventPattern` handlers to their durable consumers. */
 export const consume = (app: INestApplication): void => {
-  connectConsumers(app, { messaging: app.get(Messaging) });
+  gaugeDeadLetters(connectConsumers(app, { messaging: app.get(Messaging), onHandled: countHandled() }));
 };

@@ -38,6 +38,7 @@ export const KEYS_SPENT = 'keyuse.billing.*';
 export const USAGE = 'USAGE';
 export const HORIZON = 'HORIZON';
 export const DLQ = 'DLQ';
+export const REDRIVE = 'REDRIVE';
 
 export const STREAMS: readonly StreamDefinition[] = [
   facts('auth'),
@@ -92,6 +93,17 @@ export const STREAMS: readonly StreamDefinition[] = [
     discard: 'old',
     duplicateWindow: 120 * SECOND,
   },
+  {
+    // What operators decided about dead letters: sent again to the one consumer that could not handle them, or given up
+    // with a reason. A decision that is repeated is one, for as long as it is kept; where there is no room the dead letter
+    // stays one.
+    name: REDRIVE,
+    subjects: ['redrive.>', 'dropped.>'],
+    maxAge: 30 * DAY,
+    maxBytes: GIB / 4,
+    discard: 'new',
+    duplicateWindow: 30 * DAY,
+  },
 ];
 
 export const USAGE_PARTITIONS = 4;
@@ -107,6 +119,13 @@ export const eventSubject = (type: string, organizationId: string, id: string): 
   if (!version) throw new Error(`not an event type: ${type}`);
   return `evt.${domain}.${aggregate}.${event}.${version}.${organizationId}.${id}`;
 };
+
+/** The dead letters of a durable consumer. */
+export const deadLetterSubject = (stream: string, durable: string): string => `dlq.${stream}.${durable}`;
+/** What this consumer, and no other of its stream, is to handle again. */
+export const redriveSubject = (stream: string, durable: string): string => `redrive.${stream}.${durable}`;
+/** Dead letters of this consumer that were given up. */
+export const droppedSubject = (stream: string, durable: string): string => `dropped.${stream}.${durable}`;
 
 export const keyfeedKeySubject = (keyId: string): string => `keyfeed.key.${keyId}`;
 export const keyfeedBarrierSubject = (boot: string): string => `keyfeed.barrier.${boot}`;

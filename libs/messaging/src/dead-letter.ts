@@ -1,3 +1,4 @@
+import { deadLetterSubject } from '@sluice/contracts/subjects';
 import type { Delivery } from './jetstream.context.js';
 
 export interface DeadLetter {
@@ -25,9 +26,11 @@ export class Poison extends Error {
 export function deadLetterOf(delivery: Delivery, reason: string): DeadLetter {
   // Expectations were about the stream it was published to; the id becomes this consumer's own.
   const original = Object.entries(delivery.headers).filter(([name]) => !/^nats-(expected-|msg-id$)/i.test(name));
+  // One that dies again is another dead letter: the broker would take it for the first one, which is gone by now.
+  const again = delivery.redrive === undefined ? '' : `:${delivery.redrive}`;
   return {
-    subject: `dlq.${delivery.stream}.${delivery.durable}`,
-    id: `${delivery.durable}:${delivery.messageId}`,
+    subject: deadLetterSubject(delivery.stream, delivery.durable),
+    id: `${delivery.durable}:${delivery.messageId}${again}`,
     headers: {
       ...Object.fromEntries(original),
       'Sluice-Dead-Reason': [reason],
@@ -37,6 +40,24 @@ export function deadLetterOf(delivery: Delivery, reason: string): DeadLetter {
       'Sluice-Dead-Message-Id': [delivery.messageId],
     },
   };
+}
+
+/** What a dead letter's headers say of its message: which it was, and why it died. */
+export function originOf(headers: Delivery['headers'], unknown: Pick<Delivery, 'subject' | 'sequence' | 'messageId'>) {
+  const told = (name: string): string | undefined => headers[`Sluice-Dead-${name}`]?.[0];
+  return {
+    subject: told('Subject') ?? unknown.subject,
+    sequence: Number(told('Sequence') ?? unknown.sequence),
+    messageId: told('Message-Id') ?? unknown.messageId,
+    reason: told('Reason') ?? 'unknown',
+    deliveries: Number(told('Deliveries') ?? 0),
+  };
+}
+
+/** A dead letter that was sent again, as its handler saw the message at first: an inbox has to know it by the same id. */
+export function redriven(delivery: Delivery, stream: string): Delivery {
+  const { subject, sequence, messageId } = originOf(delivery.headers, delivery);
+  return { ...delivery, subject, sequence, messageId, stream, redrive: delivery.messageId };
 }
 
 /** The kind of an error, fit for a header and a log: never its message, which may quote what it stumbled over. */

@@ -12,9 +12,9 @@ import {
   type JsMsg,
 } from '@nats-io/jetstream';
 import { nanos } from '@nats-io/transport-node';
-import { STREAMS } from '@sluice/contracts/subjects';
+import { REDRIVE, redriveSubject, STREAMS } from '@sluice/contracts/subjects';
 import { backoff } from './backoff.js';
-import { deadLetterOf, errorName, errorPlace, Poison } from './dead-letter.js';
+import { deadLetterOf, errorName, errorPlace, Poison, redriven } from './dead-letter.js';
 import type { Delivery } from './jetstream.context.js';
 import type { Messaging } from './messaging.js';
 import { isStreamNotFound } from './provision.js';
@@ -64,9 +64,25 @@ export class HandlerTimeout extends Error {
   override readonly name = 'HandlerTimeout';
 }
 
-interface Settings extends Required<ConsumerBinding> {
+/** A binding with the subjects that it is for. */
+interface BoundConsumer extends ConsumerBinding {
   readonly filter: string;
+  /** Of dead letters that come again: the stream that they were in. */
+  readonly again?: string;
 }
+
+type Settings = Required<ConsumerBinding> & BoundConsumer;
+
+/**
+ * The same consumer for the dead letters that operators send again: on a stream of its own, as a consumer has one filter, on
+ * nats-server 2.9, and as what was for all is not to come twice to those who have handled it.
+ */
+export const forRedrive = ({ stream, ...binding }: ConsumerBinding): BoundConsumer => ({
+  ...binding,
+  stream: REDRIVE,
+  again: stream,
+  filter: redriveSubject(stream, binding.durable),
+});
 
 /** One durable pull consumer: kept in existence, pulled from, each message acknowledged only after its handler. */
 export class DurableConsumer {
@@ -81,8 +97,7 @@ export class DurableConsumer {
 
   constructor(
     messaging: Messaging,
-    filter: string,
-    binding: ConsumerBinding,
+    settings: BoundConsumer,
     handle: (data: unknown, delivery: Delivery) => Promise<void>,
     onHandled: (message: HandledMessage) => void,
   ) {
@@ -93,8 +108,7 @@ export class DurableConsumer {
       maxDeliveries: 10,
       backoffMs: { min: 250, max: 60_000 },
       handlerTimeoutMs: 120_000,
-      ...binding,
-      filter,
+      ...settings,
     };
     this.#handle = handle;
     this.#onHandled = onHandled;
@@ -177,7 +191,7 @@ export class DurableConsumer {
     const messages = await consumer.consume({
       max_messages: concurrency * 2,
       expires: 30_000,
-      idle_heartbeat: 1_000,
+      idle_heartbeat: this.#settings.again === undefined ? 1_000 : 5_000,
       abort_on_missing_resource: true,
     });
     this.#messages = messages;
@@ -252,10 +266,10 @@ export class DurableConsumer {
   }
 
   #deliveryOf(message: JsMsg): Delivery {
-    const { stream, durable } = this.#settings;
+    const { stream, durable, again } = this.#settings;
     const headers: Record<string, readonly string[]> = {};
     for (const name of message.headers?.keys() ?? []) headers[name] = message.headers?.values(name) ?? [];
-    return {
+    const delivery: Delivery = {
       subject: message.subject,
       stream,
       durable,
@@ -265,6 +279,7 @@ export class DurableConsumer {
       storedAt: message.time,
       headers,
     };
+    return again === undefined ? delivery : redriven(delivery, again);
   }
 
   async #within(work: Promise<void>): Promise<void> {

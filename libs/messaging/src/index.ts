@@ -1,4 +1,5 @@
 export { deadLetterOf, errorName, Poison, type DeadLetter } from './dead-letter.js';
+export { deadLetterCounts, DeadLetters, type StoredDeadLetter, type WaitingDeadLetters } from './dead-letters.js';
 export {
   HandlerTimeout,
   type ConsumerBinding,

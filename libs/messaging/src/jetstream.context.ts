@@ -13,6 +13,8 @@ export interface Delivery {
   /** When the stream took it. */
   readonly storedAt: Date;
   readonly headers: Readonly<Record<string, readonly string[]>>;
+  /** Of a dead letter that came again: which sending it was. All else, but for `deliveries`, is of the original message. */
+  readonly redrive?: string;
 }
 
 /** What a handler gets with `@Ctx()`. */

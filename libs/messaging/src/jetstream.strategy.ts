@@ -6,7 +6,14 @@ import {
   type NestMicroservice,
 } from '@nestjs/microservices';
 import { lastValueFrom, throwError, type Observable } from 'rxjs';
-import { DurableConsumer, type ConsumerBinding, type EventBinding, type HandledMessage } from './durable-consumer.js';
+import { deadLetterCounts } from './dead-letters.js';
+import {
+  DurableConsumer,
+  forRedrive,
+  type ConsumerBinding,
+  type EventBinding,
+  type HandledMessage,
+} from './durable-consumer.js';
 import { JetStreamContext, type Delivery } from './jetstream.context.js';
 import type { Messaging } from './messaging.js';
 
@@ -62,15 +69,16 @@ export class JetStreamStrategy extends Server implements CustomTransportStrategy
 
   /** Needs no server to be there: consumers begin when it is. */
   listen(callback: () => void): void {
-    this.#consumers = this.#bindings.map(
-      ({ pattern, handler, consumer }) =>
-        new DurableConsumer(
-          this.#options.messaging,
-          pattern,
-          consumer,
-          (data, delivery) => this.#invoke(handler, data, delivery),
-          (handled) => this.#handled(handled),
-        ),
+    this.#consumers = this.#bindings.flatMap(({ pattern, handler, consumer }) =>
+      [{ ...consumer, filter: pattern }, forRedrive(consumer)].map(
+        (settings) =>
+          new DurableConsumer(
+            this.#options.messaging,
+            settings,
+            (data, delivery) => this.#invoke(handler, data, delivery),
+            (handled) => this.#handled(handled),
+          ),
+      ),
     );
     for (const consumer of this.#consumers) consumer.start();
     callback();
@@ -80,6 +88,17 @@ export class JetStreamStrategy extends Server implements CustomTransportStrategy
     const drainMs = this.#options.drainMs ?? DRAIN_MS;
     await Promise.all(this.#consumers.map((consumer) => consumer.stop(drainMs)));
     this.#consumers = [];
+  }
+
+  /**
+   * How many dead letters wait for an operator, by durable consumer of this application.
+   * @throws NotConnected, and when the server does not answer
+   */
+  async deadLetters(): Promise<Map<string, number>> {
+    const waiting = await deadLetterCounts(this.#options.messaging);
+    const count = ({ stream, durable }: ConsumerBinding) =>
+      waiting.find((one) => one.stream === stream && one.durable === durable)?.waiting ?? 0;
+    return new Map(this.#bindings.map(({ consumer }) => [consumer.durable, count(consumer)]));
   }
 
   on(): never {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import { backoff } from './backoff.js';
-import { deadLetterOf, errorName, errorPlace } from './dead-letter.js';
+import { deadLetterOf, errorName, errorPlace, redriven } from './dead-letter.js';
 import { parseDeliveryInfo } from './delivery-info.js';
 import type { Delivery } from './jetstream.context.js';
 import { JetStreamStrategy } from './jetstream.strategy.js';
@@ -73,6 +73,28 @@ describe('a dead letter', () => {
         'Sluice-Dead-Message-Id': ['m1'],
       },
     });
+  });
+
+  it('is the original message to its handler when it comes again, and another dead letter when it dies again', () => {
+    const first = deadLetterOf(delivery, 'Rejected');
+    const again: Delivery = {
+      ...delivery,
+      subject: 'redrive.EVT_AUTH.metering-keys',
+      stream: 'REDRIVE',
+      sequence: 1,
+      deliveries: 1,
+      messageId: 'again-1',
+      headers: { ...first.headers, 'Nats-Msg-Id': ['again-1'] },
+    };
+    const seen = redriven(again, 'EVT_AUTH');
+    expect(seen).toMatchObject({ subject: 'evt.auth.x', stream: 'EVT_AUTH', sequence: 7, messageId: 'm1' });
+    const second = deadLetterOf(seen, 'TypeError');
+    expect(second.id).not.toBe(first.id);
+    expect(second).toMatchObject({
+      subject: first.subject,
+      headers: { ...first.headers, 'Sluice-Dead-Reason': ['TypeError'], 'Sluice-Dead-Deliveries': ['1'] },
+    });
+    expect(deadLetterOf(seen, 'TypeError').id).toBe(second.id);
   });
 
   it('says where an error was thrown, without its message', () => {

@@ -1,5 +1,6 @@
 export { logBroker } from './broker-log.js';
 export { AllowServices, ManagementActor, requireOperator, requireOrganization } from './callers.guard.js';
+export { countHandled, gaugeDeadLetters } from './consumers.js';
 export { baseConfig, ConfigError, defineConfig, json, secretPrefixes, type BaseConfig } from './config.js';
 export { gauge } from './gauge.js';
 export { HealthRegistry } from './health.controller.js';
