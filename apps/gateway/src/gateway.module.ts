@@ -30,6 +30,7 @@ import { AuditClient } from './management/audit.client.js';
 import { ManagementRoute } from './management/management.route.js';
 import { Organizations } from './organizations/organizations.service.js';
 import { Prices } from './prices/prices.service.js';
+import { RefusalCountsTeller } from './refusals/refusal-counts.service.js';
 import { Refusals } from './refusals/refusals.service.js';
 import { SpokenDialects } from './workers/spoken-dialects.service.js';
 
@@ -52,13 +53,14 @@ class Lifecycle implements OnApplicationShutdown {
     private readonly router: RouterClient,
     private readonly management: ManagementRoute,
     private readonly membership: Membership,
+    private readonly refusalCounts: RefusalCountsTeller,
   ) {
     logBroker(messaging);
   }
 
   async onApplicationShutdown(): Promise<void> {
     // First: Nest runs these hooks side by side, and a closed client takes nothing more.
-    await this.membership.leave();
+    await Promise.all([this.membership.leave(), this.refusalCounts.stop()]);
     await Promise.all([this.router.close(), this.management.close(), this.messaging.close()]);
     await Promise.all(Object.values(this.clients).map((client: ServiceClient) => client.close()));
   }
@@ -103,13 +105,23 @@ export class GatewayModule {
           useFactory: ({ auth }: Clients) => new PreviousUses(auth, systemClock),
         },
         {
+          provide: RefusalCountsTeller,
+          useFactory: () =>
+            new RefusalCountsTeller(
+              boot,
+              async (subject, message, id) => void (await messaging.publish(subject, message, { id })),
+              systemClock,
+            ),
+        },
+        {
           provide: Refusals,
-          inject: [Keys, ServiceTokens],
-          useFactory: (keys: Keys, tokens: ServiceTokens) =>
+          inject: [Keys, ServiceTokens, RefusalCountsTeller],
+          useFactory: (keys: Keys, tokens: ServiceTokens, counts: RefusalCountsTeller) =>
             new Refusals(
               (headers) => keys.whose(headers),
               new ServiceClient('auth', config.AUTH_URL, tokens),
               systemClock,
+              counts,
             ),
         },
         {

@@ -18,5 +18,7 @@ export const meteringConfig = defineConfig({
   KEY_TOTALS_EVERY_MS: z.coerce.number().int().min(10).max(3_600_000).default(5_000),
   /** Milliseconds that a published record must be missing for, before its gateway is asked to publish it again. */
   GAP_AFTER_MS: z.coerce.number().int().min(100).max(3_600_000).default(10_000),
+  /** Days for which counts of refused requests are kept. */
+  REFUSAL_RETENTION_DAYS: z.coerce.number().int().min(1).max(3_650).default(31),
 });
 export type MeteringConfig = ReturnType<typeof meteringConfig>;

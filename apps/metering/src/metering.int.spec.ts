@@ -4,8 +4,8 @@ import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { Actor } from '@sluice/contracts/actor';
 import { wrap } from '@sluice/contracts/envelope';
 import { usageBatchId, type UsageBatch, type UsageRecord } from '@sluice/contracts/gateway';
-import type { UsageRow } from '@sluice/contracts/metering';
-import { DLQ, eventSubject, KEYUSE, keyMeteredSubject, usageSubject } from '@sluice/contracts/subjects';
+import type { RefusalRow, UsageRow } from '@sluice/contracts/metering';
+import { DLQ, eventSubject, KEYUSE, keyMeteredSubject, usageSubject, refusedSubject } from '@sluice/contracts/subjects';
 import { aUsageBatch, aUsageRecord, inJournal } from '@sluice/contracts/usage-record.fixture';
 import { migrate } from '@sluice/event-store';
 import { connect, type FeedMessage, type Messaging } from '@sluice/messaging';
@@ -257,12 +257,40 @@ describe('metering, from the stream to the query', () => {
     expect(told.at(-1)).toMatchObject({ ...totals, outputTokens: '60' });
   });
 
+  it('shows what gateways refused, and sends what is no such count to the dead letters', async () => {
+    const counts = [
+      {
+        minute: new Date().toISOString(),
+        organizationId: ORGANIZATION,
+        project: '',
+        keyId: 'key-a',
+        model: '',
+        code: 'queue_full',
+        count: 3,
+      },
+    ];
+    const tell = (payload: object) =>
+      messaging.publish(refusedSubject('boot-r'), payload, { id: systemId(), timeoutMs: 20_000 });
+    await tell({ boot: 'boot-r', counts: [] });
+    await tell({ boot: 'boot-r', counts });
+    const asked = async () => (await get('/api/usage/refusals?groupBy=code')).body.data as unknown as RefusalRow[];
+    await until('the refusals', async () => (await asked()).length > 0);
+    expect(await asked()).toEqual([expect.objectContaining({ code: 'queue_full', refusalCount: 3 })]);
+    const metrics = async () => (await fetch(`${await app.getUrl()}/metrics`)).text();
+    await until('the dead letter', async () =>
+      /^dead_letters_waiting\{.*metering-refusals.* 1$/m.test(await metrics()),
+    );
+  });
+
   it('counts what it took, for Prometheus', async () => {
     const text = await (await fetch(`${await app.getUrl()}/metrics`)).text();
     expect(text).toMatch(/sluice_metering_tokens_total\{model="sim\/small",direction="output"\} \d+/);
     expect(text).toMatch(/sluice_metering_duplicates_total [1-9]/);
     expect(text).toMatch(/sluice_metering_lag_seconds \d/);
     expect(text).toMatch(/sluice_metering_key_totals_late_seconds \d/);
+    expect(text).toMatch(/messages_handled_total\{consumer="metering-usage",outcome="done"\} [1-9]/);
+    expect(text).toMatch(/messages_handled_total\{consumer="metering-usage",outcome="dead"\} 1/);
+    expect(text).toMatch(/dead_letters_waiting\{consumer="metering-usage"\} 1/);
   });
 });
 

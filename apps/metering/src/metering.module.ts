@@ -21,6 +21,10 @@ import { GenerationController } from './generations/generation.controller.js';
 import { Generations } from './generations/generations.service.js';
 import { KeyNameConsumer } from './keys/key-name.consumer.js';
 import type { MeteringConfig } from './metering.config.js';
+import { RefusalRetention } from './refusals/refusal-retention.service.js';
+import { RefusalsConsumer } from './refusals/refusals.consumer.js';
+import { RefusalsController } from './refusals/refusals.controller.js';
+import { RefusalsStore } from './refusals/refusals.store.js';
 import { UsageQueryService } from './query/usage-query.service.js';
 import { UsageController } from './query/usage.controller.js';
 import { Retention } from './retention/retention.service.js';
@@ -98,12 +102,14 @@ export class MeteringModule {
       controllers: [
         UsageConsumer,
         KeyNameConsumer,
+        RefusalsConsumer,
         HorizonConsumer,
         HorizonController,
         CompletenessController,
         OperatorCompletenessController,
         SettledController,
         GenerationController,
+        RefusalsController,
         UsageController,
       ],
       providers: [
@@ -126,6 +132,13 @@ export class MeteringModule {
         { provide: OutboxRelay, useValue: relay },
         { provide: GapWatch, useValue: usageGaps(orm.em, messaging, relay, config.GAP_AFTER_MS) },
         Completeness,
+        {
+          provide: RefusalRetention,
+          inject: [RefusalsStore],
+          useFactory: (refusals: RefusalsStore) =>
+            new RefusalRetention(refusals, systemClock, config.REFUSAL_RETENTION_DAYS),
+        },
+        RefusalsStore,
         UsageStore,
         UsageQueryService,
         Generations,

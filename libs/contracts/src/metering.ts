@@ -29,6 +29,23 @@ export const usageRowSchema = z.object({
 });
 export type UsageRow = z.infer<typeof usageRowSchema>;
 
+/** Dimensions that `GET /api/usage/refusals` can group by. */
+export const REFUSAL_GROUPS = ['key', 'model', 'project', 'code'] as const;
+
+/** A row of `GET /api/usage/refusals`; a field of a dimension not grouped by is absent. */
+export const refusalRowSchema = z.object({
+  bucket: z.iso.datetime(),
+  keyId: z.string().optional(),
+  keyName: z.string().nullable().optional(),
+  /** As it was asked for; '' where it is not known, `*` for further ones that were not counted one by one. */
+  model: z.string().optional(),
+  /** Of the key; '' for keys of the whole organization. */
+  project: z.string().optional(),
+  code: z.string().optional(),
+  refusalCount: int,
+});
+export type RefusalRow = z.infer<typeof refusalRowSchema>;
+
 /** GET /internal/usage/records/:organizationId/:keyId/:requestId, for the gateway: what one request of a key took. */
 export const generationSchema = z.object({
   id: z.string(),

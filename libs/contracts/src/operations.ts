@@ -145,6 +145,7 @@ export const OPERATIONS: readonly Operation[] = [
   ...on('not-yet', 'POST', '/api/subscriptions/:id/cancel', 'billing:write'),
   ...on('not-yet', 'POST', '/api/subscriptions/:id/renew', 'billing:write'),
   ...on('metering', 'GET', '/api/usage', 'usage:read'),
+  ...on('metering', 'GET', '/api/usage/refusals', 'usage:read'),
   ...on('not-yet', 'GET', '/api/usage/export', 'usage:read'),
   ...on('metering', 'GET', '/api/usage/completeness', 'usage:read'),
   ...on('gateway', 'GET', '/api/explain/:requestId', 'usage:read'),

@@ -39,6 +39,7 @@ export const USAGE = 'USAGE';
 export const HORIZON = 'HORIZON';
 export const DLQ = 'DLQ';
 export const REDRIVE = 'REDRIVE';
+export const REFUSED = 'REFUSED';
 
 export const STREAMS: readonly StreamDefinition[] = [
   facts('auth'),
@@ -86,6 +87,15 @@ export const STREAMS: readonly StreamDefinition[] = [
     duplicateWindow: 120 * SECOND,
   },
   {
+    // Counts, not records: what does not fit, or waits for longer than this, may be forgotten.
+    name: REFUSED,
+    subjects: ['refused.v1.*'],
+    maxAge: 3 * DAY,
+    maxBytes: GIB / 8,
+    discard: 'old',
+    duplicateWindow: 120 * SECOND,
+  },
+  {
     name: DLQ,
     subjects: ['dlq.>'],
     maxAge: 30 * DAY,
@@ -130,6 +140,8 @@ export const droppedSubject = (stream: string, durable: string): string => `drop
 export const keyfeedKeySubject = (keyId: string): string => `keyfeed.key.${keyId}`;
 export const keyfeedBarrierSubject = (boot: string): string => `keyfeed.barrier.${boot}`;
 export const keyMeteredSubject = (keyId: string): string => `keyuse.metering.${keyId}`;
+/** What a process of a gateway has refused so far. */
+export const refusedSubject = (boot: string): string => `refused.v1.${boot}`;
 export const keySpentSubject = (keyId: string): string => `keyuse.billing.${keyId}`;
 /** Whether an id can stand in a subject: a dot would make two tokens of it, a `*` or `>` all of them. */
 export const isSubjectToken = (id: string): boolean => /^[A-Za-z0-9_-]{1,128}$/.test(id);

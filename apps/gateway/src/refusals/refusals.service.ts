@@ -8,6 +8,7 @@ import { Counter } from 'prom-client';
 import type { KnownKey } from '../keys/known-key.js';
 import type { Headers } from '../keys/presented-secret.js';
 import { RefusalBuffer } from './refusal-buffer.js';
+import type { RefusalCountsTeller } from './refusal-counts.service.js';
 
 const FLUSH_MS = 1_000;
 const TIMEOUT_MS = 2_000;
@@ -46,6 +47,8 @@ export class Refusals implements OnModuleInit, OnApplicationShutdown {
     /** A client of its own: what fails here must not open the breaker that look-ups of keys go through. */
     private readonly auth: ServiceClient,
     private readonly clock: Clock,
+    /** All of them, where those that are explained are a part. */
+    private readonly counts: Pick<RefusalCountsTeller, 'add'>,
   ) {}
 
   onModuleInit(): void {
@@ -71,17 +74,20 @@ export class Refusals implements OnModuleInit, OnApplicationShutdown {
       this.refused.inc({ code, explanation: key === undefined ? 'unidentified' : 'operator' });
       return;
     }
+    const { organizationId, project, keyId } = key;
+    const asked = model === undefined ? null : storable(model.slice(0, MAX_REFUSAL_MODEL));
+    this.counts.add({ organizationId, project: project ?? '', keyId, model: asked ?? '', code });
     const kept = this.buffer.add(
       {
         requestId: request.id,
-        organizationId: key.organizationId,
-        project: key.project,
-        keyId: key.keyId,
+        organizationId,
+        project,
+        keyId,
         code,
         status,
         message: storable(message.slice(0, MAX_REFUSAL_MESSAGE)),
         operation,
-        model: model === undefined ? null : storable(model.slice(0, MAX_REFUSAL_MODEL)),
+        model: asked,
         at: rfc3339(this.clock.now()),
       },
       this.clock.monotonic(),

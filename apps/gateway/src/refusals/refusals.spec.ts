@@ -6,6 +6,7 @@ import type { ServiceCall, ServiceClient } from '@sluice/service-kit';
 import { manualClock } from '@sluice/testing';
 import { register } from 'prom-client';
 import type { KnownKey } from '../keys/known-key.js';
+import type { Counted } from './refusal-counts.js';
 import { Refusals } from './refusals.service.js';
 
 const known = { keyId: 'k1', organizationId: 'o1', project: 'p1' } as unknown as KnownKey;
@@ -14,11 +15,13 @@ const keys: Record<string, KnownKey> = {
   operator: { keyId: 'op', organizationId: null, project: null } as unknown as KnownKey,
 };
 let told: Refusal[][];
+let added: Counted[];
 let answer: () => void;
 let refusals: Refusals;
 beforeEach(() => {
   register.clear();
   told = [];
+  added = [];
   answer = () => {};
   const auth = {
     tell: async ({ body }: ServiceCall) => {
@@ -27,7 +30,9 @@ beforeEach(() => {
     },
     close: async () => {},
   } as unknown as ServiceClient;
-  refusals = new Refusals(({ 'x-api-key': key }) => keys[String(key)], auth, manualClock());
+  refusals = new Refusals(({ 'x-api-key': key }) => keys[String(key)], auth, manualClock(), {
+    add: (counted) => void added.push(counted),
+  });
 });
 
 const LIMITED = new Rejected('rate_limit_exceeded');
@@ -61,6 +66,17 @@ describe('refused requests', () => {
         },
       ],
     ]);
+  });
+
+  it('of a known key are all counted, also those that are too many to be explained', () => {
+    for (let i = 0; i < 25; i++) note('known', 'm');
+    note('known');
+    expect(added.length).toBe(26);
+    expect(added[0]).toEqual({ organizationId: 'o1', project: 'p1', keyId: 'k1', model: 'm', code: LIMITED.code });
+    expect(added.at(-1)!.model).toBe('');
+    note('junk');
+    note('operator');
+    expect(added.length).toBe(26);
   });
 
   it('of nobody that is known, and of operators, are counted only', async () => {

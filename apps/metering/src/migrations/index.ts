@@ -4,6 +4,7 @@ import { Migration } from '@mikro-orm/migrations';
 import { PartitionUsageRecords } from './007-usage-records-by-day.js';
 import { RollupsByOutcome } from './008-rollups-by-outcome.js';
 import { CreateBoots } from './010-completeness.js';
+import { CreateRefusals } from './011-refusals.js';
 
 /** The permanent claim of every request, with all that its record says. The primary key is what makes it count once. */
 class CreateUsageRecords extends Migration {
@@ -136,4 +137,5 @@ export const MIGRATIONS: readonly MigrationObject[] = [
   ...MESSAGING_MIGRATIONS,
   ...GAP_MIGRATIONS,
   { name: 'metering-010-completeness', class: CreateBoots },
+  { name: 'metering-011-refusals', class: CreateRefusals },
 ];
