@@ -76,6 +76,28 @@ describe('billing, from the stream to the balance', () => {
     letters.close();
   });
 
+  it('charges once, at an operator’s word, what was set aside until its price was known', async () => {
+    const organizationId = await organization('1');
+    const odd = await record({ organizationId, priceVersion: 'not-known-yet' });
+    const batch = batchOf(odd);
+    await publish(batch);
+    await until('settled', async () => (await settled(batch)) === 1);
+    const path = '/api/operator/quarantine/billing';
+    const { data } = (await call<{ id: string; hash: string }[]>('GET', path, { as: operator })).body;
+    const { hash } = data.find(({ id }) => id === odd.requestId)!;
+    const redrive = async () => (await call('POST', `${path}/${hash}/redrive`, { as: operator })).body.data;
+    expect(await redrive()).toEqual({ result: 'stays', reason: 'unknown_price_version' });
+    await billing.rows(`
+      insert into prices (version, model, input, cached_input, output, effective_from, source)
+      select 'not-known-yet', model, input, cached_input, output, now() - interval '1 year', source
+      from prices where model = 'sim/small' limit 1`);
+    expect(await redrive()).toEqual({ result: 'booked' });
+    expect((await call('POST', `${path}/${hash}/redrive`, { as: operator })).status).toBe(404);
+    await publish(batchOf(odd));
+    expect(await status(organizationId)).toMatchObject({ balance: '0.99973' });
+    expect((await call('GET', path, { as: manager(organizationId) })).status).toBe(403);
+  });
+
   it('tells what was charged for a key in all, a moment later', async () => {
     const organizationId = await organization('1');
     const told: unknown[] = [];

@@ -2,10 +2,20 @@ import { EntityManager, MikroORM } from '@mikro-orm/postgresql';
 import type { DynamicModule, INestApplication } from '@nestjs/common';
 import { Inject, Injectable, Module } from '@nestjs/common';
 import type { OnApplicationShutdown, OnModuleInit } from '@nestjs/common';
+import { batchOfOne } from '@sluice/contracts/quarantine';
 import { KEYUSE, STREAMS } from '@sluice/contracts/subjects';
-import { connectOrm, GapWatch, LatestRelay, OutboxRelay } from '@sluice/event-store';
+import { connectOrm, GapWatch, LatestRelay, OutboxRelay, Quarantine } from '@sluice/event-store';
 import { connect, connectConsumers, Messaging } from '@sluice/messaging';
-import { countHandled, gauge, gaugeDeadLetters, HealthRegistry, logBroker, loggerFor } from '@sluice/service-kit';
+import {
+  countHandled,
+  gauge,
+  gaugeDeadLetters,
+  HealthRegistry,
+  logBroker,
+  loggerFor,
+  QUARANTINE,
+  quarantineController,
+} from '@sluice/service-kit';
 import type { BillingConfig } from './billing.config.js';
 import { ChargeController } from './charges/charge.controller.js';
 import { ChargeQueryService } from './charges/charge-query.service.js';
@@ -39,6 +49,7 @@ class Lifecycle implements OnModuleInit, OnApplicationShutdown {
     private readonly gaps: GapWatch,
     private readonly priceFile: PriceFileService,
     @Inject(CONFIG) private readonly config: BillingConfig,
+    @Inject(QUARANTINE) quarantine: Quarantine,
     health: HealthRegistry,
   ) {
     // NATS is not part of readiness: prices, funds and credits go on without it, and events wait in the outbox.
@@ -54,6 +65,9 @@ class Lifecycle implements OnModuleInit, OnApplicationShutdown {
       const { oldestAgeMs } = await relay.stats().catch(() => ({ oldestAgeMs: Number.NaN }));
       return oldestAgeMs / 1000;
     });
+    gauge('sluice_billing_quarantine_waiting', 'Usage records set aside that nobody has decided about', () =>
+      quarantine.waiting().catch(() => Number.NaN),
+    );
     gauge('sluice_billing_key_spend_late_seconds', 'How long the changed spend of a key is overdue', async () => {
       return (await keySpend.lateMs().catch(() => Number.NaN)) / 1000;
     });
@@ -95,6 +109,7 @@ export class BillingModule {
         UsageConsumer,
         OrganizationConsumer,
         SettledController,
+        quarantineController('billing'),
         ChargeController,
         InternalPricesController,
         OperatorPricesController,
@@ -114,6 +129,12 @@ export class BillingModule {
         PricesStore,
         PriceFileService,
         ChargesStore,
+        {
+          provide: QUARANTINE,
+          inject: [ChargesStore],
+          useFactory: (charges: ChargesStore) =>
+            new Quarantine(orm.em, (content, boot) => charges.take(batchOfOne(content, boot))),
+        },
         ChargeQueryService,
         CreditsService,
         StatusService,

@@ -257,6 +257,42 @@ describe('metering, from the stream to the query', () => {
     expect(told.at(-1)).toMatchObject({ ...totals, outputTokens: '60' });
   });
 
+  it('keeps what contradicts until an operator has given it up with a reason', async () => {
+    const one = record({ keyId: 'key-q' });
+    const other = { ...one, outputTokens: '31' };
+    const batch = batchOf(one, other);
+    await publish(batch);
+    await until('settled', async () => (await settled(batch)) === 2);
+    const operator: Actor = { ...actor, kind: 'operator', organizationId: null };
+    const path = '/api/operator/quarantine/metering';
+    const waiting = async () =>
+      ((await get(path, operator)).body.data as unknown as { id: string; hash: string; reason: string }[]).filter(
+        ({ id }) => id === one.requestId,
+      );
+    const [aside] = await waiting();
+    expect(aside).toMatchObject({ reason: 'conflict' });
+    expect((await get(`${path}/${aside!.hash}`, operator)).body.data).toMatchObject({
+      content: { outputTokens: '31' },
+    });
+    const post = async (what: string, body?: object) => {
+      const authorization = await gateway.headerFor('metering', operator);
+      const response = await fetch(`${await app.getUrl()}${path}/${aside!.hash}/${what}`, {
+        method: 'POST',
+        headers: { authorization, ...(body ? { 'content-type': 'application/json' } : {}) },
+        ...(body ? { body: JSON.stringify(body) } : {}),
+      });
+      return { status: response.status, body: await response.json() };
+    };
+    expect((await post('redrive')).body).toMatchObject({ data: { result: 'stays', reason: 'conflict' } });
+    expect(await post('drop', {})).toMatchObject({ status: 400, body: { error: { param: 'reason' } } });
+    expect(await post('drop', { reason: 'a gateway that counted twice' })).toMatchObject({ status: 200 });
+    expect((await post('drop', { reason: 'again' })).status).toBe(404);
+    expect(await waiting()).toEqual([]);
+    expect(await usageOf('key-q')).toEqual([expect.objectContaining({ requestCount: 1, outputTokens: 30 })]);
+    expect((await get(path)).status).toBe(403);
+    expect((await get(`${path}/%00`, operator)).status).toBe(400);
+  });
+
   it('shows what gateways refused, and sends what is no such count to the dead letters', async () => {
     const counts = [
       {

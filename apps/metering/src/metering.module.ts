@@ -1,12 +1,22 @@
 import { EntityManager, MikroORM } from '@mikro-orm/postgresql';
 import type { DynamicModule, INestApplication } from '@nestjs/common';
-import { Injectable, Module } from '@nestjs/common';
+import { Inject, Injectable, Module } from '@nestjs/common';
 import type { OnApplicationShutdown, OnModuleInit } from '@nestjs/common';
+import { batchOfOne } from '@sluice/contracts/quarantine';
 import { HORIZON, KEYUSE, STREAMS } from '@sluice/contracts/subjects';
-import { connectOrm, GapWatch, LatestRelay, OutboxRelay } from '@sluice/event-store';
+import { connectOrm, GapWatch, LatestRelay, OutboxRelay, Quarantine } from '@sluice/event-store';
 import { connect, connectConsumers, Messaging } from '@sluice/messaging';
 import { systemClock } from '@sluice/primitives/clock';
-import { countHandled, gauge, gaugeDeadLetters, HealthRegistry, logBroker, loggerFor } from '@sluice/service-kit';
+import {
+  countHandled,
+  gauge,
+  gaugeDeadLetters,
+  HealthRegistry,
+  logBroker,
+  loggerFor,
+  QUARANTINE,
+  quarantineController,
+} from '@sluice/service-kit';
 import {
   CompletenessController,
   HorizonController,
@@ -43,6 +53,7 @@ class Lifecycle implements OnModuleInit, OnApplicationShutdown {
     private readonly relay: OutboxRelay,
     private readonly gaps: GapWatch,
     completeness: Completeness,
+    @Inject(QUARANTINE) quarantine: Quarantine,
     health: HealthRegistry,
   ) {
     // NATS is not part of readiness: queries are answered without it, and the batches wait in the stream.
@@ -63,6 +74,9 @@ class Lifecycle implements OnModuleInit, OnApplicationShutdown {
       const { oldestAgeMs } = await relay.stats().catch(() => ({ oldestAgeMs: Number.NaN }));
       return oldestAgeMs / 1000;
     });
+    gauge('sluice_metering_quarantine_waiting', 'Usage records set aside that nobody has decided about', () =>
+      quarantine.waiting().catch(() => Number.NaN),
+    );
     gauge('sluice_metering_key_totals_late_seconds', 'How long changed totals of a key are overdue', async () => {
       return (await keyTotals.lateMs().catch(() => Number.NaN)) / 1000;
     });
@@ -108,6 +122,7 @@ export class MeteringModule {
         CompletenessController,
         OperatorCompletenessController,
         SettledController,
+        quarantineController('metering'),
         GenerationController,
         RefusalsController,
         UsageController,
@@ -140,6 +155,12 @@ export class MeteringModule {
         },
         RefusalsStore,
         UsageStore,
+        {
+          provide: QUARANTINE,
+          inject: [UsageStore],
+          useFactory: (usage: UsageStore) =>
+            new Quarantine(orm.em, (content, boot) => usage.take(batchOfOne(content, boot))),
+        },
         UsageQueryService,
         Generations,
         Lifecycle,

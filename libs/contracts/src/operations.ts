@@ -93,6 +93,17 @@ const on = (owner: Owner, methods: string, path: string, permission: Permission,
     ...(audited === undefined ? {} : { audited }),
   }));
 
+/** Usage records that a service set aside. */
+const quarantineOf = (owner: 'metering' | 'billing') => {
+  const path = `/api/operator/quarantine/${owner}`;
+  return [
+    ...on(owner, 'GET', path, 'operator'),
+    ...on(owner, 'GET', `${path}/:hash`, 'operator'),
+    ...on(owner, 'POST', `${path}/:hash/redrive`, 'operator'),
+    ...on(owner, 'POST', `${path}/:hash/drop`, 'operator', ['reason']),
+  ];
+};
+
 export const OPERATIONS: readonly Operation[] = [
   ...on('auth', 'GET', '/api/keys', 'keys:read'),
   ...on('auth', 'POST', '/api/keys/credit', 'keys:write'),
@@ -161,6 +172,8 @@ export const OPERATIONS: readonly Operation[] = [
   ...on('billing', 'POST', '/api/operator/credits', 'operator', ['organizationId', 'amount', 'reason']),
   ...on('metering', 'GET', '/api/operator/usage/completeness', 'operator'),
   ...on('metering', 'POST', '/api/operator/usage/boots/:boot/close', 'operator', ['reason']),
+  ...quarantineOf('metering'),
+  ...quarantineOf('billing'),
   ...on('not-yet', 'GET POST', '/api/operator/pools', 'operator'),
   ...on('router', 'GET', '/api/operator/workers', 'operator'),
   ...on('not-yet', 'POST', '/api/operator/workers', 'operator'),

@@ -21,4 +21,5 @@ export { GAP_MIGRATIONS } from './migrations/gaps.js';
 export { INTAKE_MIGRATIONS } from './migrations/intake.js';
 export { enqueue, type OutboundMessage, type OutboxMessage } from './outbox.js';
 export { OutboxRelay, type OutboxRelayOptions, type OutboxStats } from './outbox-relay.js';
+export { Quarantine, type Quarantined, type Redriven } from './quarantine.js';
 export { replaced, unnest, type UnnestColumns } from './unnest.js';

@@ -6,6 +6,7 @@ export { gauge } from './gauge.js';
 export { HealthRegistry } from './health.controller.js';
 export { loggerFor } from './logger.js';
 export { managementProblem, openaiProblem, problemHeaders, toRejected } from './problem.js';
+export { QUARANTINE, quarantineController } from './quarantine.controller.js';
 export { ok, parse } from './respond.js';
 export { createApp, runService, type ServiceOptions } from './run.js';
 export { ServiceClient, type ServiceCall } from './service-client.js';

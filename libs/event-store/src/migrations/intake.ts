@@ -19,7 +19,16 @@ export class CreateIntake extends Migration {
   }
 }
 
+/** What became of a record that was set aside: it stays, as a proof, and is not set aside anew. */
+class DecideQuarantine extends Migration {
+  override async up(): Promise<void> {
+    this.addSql('alter table usage_quarantine add column decided_at timestamptz, add column decision text');
+    this.addSql('create index usage_quarantine_waiting on usage_quarantine (hash) where decided_at is null');
+  }
+}
+
 /** In the `migrationsList` of a service that takes numbered records. */
 export const INTAKE_MIGRATIONS: readonly MigrationObject[] = [
   { name: 'event-store-intake-001-settled-and-quarantine', class: CreateIntake },
+  { name: 'event-store-intake-002-quarantine-decided', class: DecideQuarantine },
 ];
