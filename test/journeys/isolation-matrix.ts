@@ -164,6 +164,7 @@ export const MATRIX: readonly Row[] = [
   notYet('POST /api/subscriptions/:id/cancel', { viewer: NO_SCOPE, otherProject: NO_PROJECT }),
   notYet('POST /api/subscriptions/:id/renew', { viewer: NO_SCOPE, otherProject: NO_PROJECT }),
   row('GET /api/usage', { own: 200 }),
+  row('GET /api/usage/refusals', { own: 200 }),
   notYet('GET /api/usage/export'),
   row(
     'GET /api/usage/completeness',
@@ -219,6 +220,28 @@ export const MATRIX: readonly Row[] = [
     amount: '1.00',
     reason: 'test',
   })),
+  ...['metering', 'billing'].flatMap((service) => [
+    platform(`GET /api/operator/quarantine/${service}`, 200),
+    // Of another hash than any.
+    platform(
+      `GET /api/operator/quarantine/${service}/:hash`,
+      NOT_FOUND,
+      undefined,
+      ({ word }) => `/api/operator/quarantine/${service}/${word}`,
+    ),
+    platform(
+      `POST /api/operator/quarantine/${service}/:hash/redrive`,
+      NOT_FOUND,
+      undefined,
+      ({ word }) => `/api/operator/quarantine/${service}/${word}/redrive`,
+    ),
+    platform(
+      `POST /api/operator/quarantine/${service}/:hash/drop`,
+      NOT_FOUND,
+      () => ({ reason: 'a test' }),
+      ({ word }) => `/api/operator/quarantine/${service}/${word}/drop`,
+    ),
+  ]),
   notYet('GET /api/operator/pools', {
     own: NO_SCOPE,
     viewer: NO_SCOPE,

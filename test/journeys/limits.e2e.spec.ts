@@ -42,6 +42,17 @@ describe.each([
     // They are known to the gateway, without the limit.
     for (const key of [one, two]) expect((await use(key)).status).toBe(200);
 
+    const counted = async (): Promise<number> => {
+      const asked = '/api/usage/refusals?granularity=day&code=rate_limit_exceeded';
+      const answer = await call<{ data: { refusalCount: number }[] }>(
+        stack.baseUrl,
+        stack.demo.managementKey,
+        'GET',
+        asked,
+      );
+      return answer.body.data.reduce((sum, { refusalCount }) => sum + refusalCount, 0);
+    };
+    const before = await counted();
     await set(path, { rpm: 3 });
     for (const key of [one, two, one]) expect((await use(key)).status).toBe(200);
     for (const key of [two, one]) {
@@ -65,6 +76,9 @@ describe.each([
       return answer.status === 200 && answer.body.data;
     });
     expect(explained.message).toContain(whose);
+    const refusals = whose === 'project' ? 3 : 4;
+    await eventually(async () => (await counted()) >= before + refusals);
+    expect(await counted()).toBe(before + refusals);
     const info = await call<Record<string, object>>(stack.baseUrl, two, 'GET', '/v1/key');
     expect(info.body[`${whose}Limits`]).toEqual({ rpm: 3, tpm: null, concurrency: null });
 
