@@ -57,7 +57,7 @@ async function list(
   { consumer, json }: { consumer?: string | undefined; json: boolean },
 ): Promise<number> {
   const waiting = new Map<string, number>();
-  for await (const letter of letters.list(nameOf(consumer))) {
+  for await (const letter of of(consumer, letters)) {
     waiting.set(letter.durable, (waiting.get(letter.durable) ?? 0) + 1);
     print(json ? JSON.stringify(described(letter)) : line(letter));
   }
@@ -94,7 +94,7 @@ async function redrive(
   if (sequences.length > 0) return each(letters, sequences, print, send);
   // What dies again meanwhile is not sent a second time, or this would not end.
   const newest = await letters.newest();
-  for await (const letter of letters.list(nameOf(consumer))) {
+  for await (const letter of of(consumer, letters)) {
     if (letter.sequence > newest) break;
     await send(letter);
   }
@@ -157,10 +157,12 @@ function sequenceOf(text: string): number {
   return sequence;
 }
 
-/** It becomes a token of a subject. */
-function nameOf(consumer: string | undefined): string | undefined {
+/** A name stands for its partitions too: `metering-usage` for `metering-usage-0` and the others. */
+async function* of(consumer: string | undefined, letters: Letters): AsyncGenerator<StoredDeadLetter> {
   if (consumer !== undefined && !/^[\w-]+$/.test(consumer)) throw new Misused('--consumer: not the name of a consumer');
-  return consumer;
+  for await (const letter of letters.list())
+    if (consumer === undefined || letter.durable.replace(/-\d+$/, '') === consumer || letter.durable === consumer)
+      yield letter;
 }
 
 function natsUrl(): string {

@@ -324,9 +324,9 @@ describe('metering, from the stream to the query', () => {
     expect(text).toMatch(/sluice_metering_duplicates_total [1-9]/);
     expect(text).toMatch(/sluice_metering_lag_seconds \d/);
     expect(text).toMatch(/sluice_metering_key_totals_late_seconds \d/);
-    expect(text).toMatch(/messages_handled_total\{consumer="metering-usage",outcome="done"\} [1-9]/);
-    expect(text).toMatch(/messages_handled_total\{consumer="metering-usage",outcome="dead"\} 1/);
-    expect(text).toMatch(/dead_letters_waiting\{consumer="metering-usage"\} 1/);
+    expect(text).toMatch(/messages_handled_total\{consumer="metering-usage-1",outcome="done"\} [1-9]/);
+    expect(text).toMatch(/messages_handled_total\{consumer="metering-usage-0",outcome="dead"\} 1/);
+    expect(text).toMatch(/dead_letters_waiting\{consumer="metering-usage-0"\} 1/);
   });
 });
 

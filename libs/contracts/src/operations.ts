@@ -99,7 +99,7 @@ const quarantineOf = (owner: 'metering' | 'billing') => {
   return [
     ...on(owner, 'GET', path, 'operator'),
     ...on(owner, 'GET', `${path}/:hash`, 'operator'),
-    ...on(owner, 'POST', `${path}/:hash/redrive`, 'operator'),
+    ...on(owner, 'POST', `${path}/:hash/redrive`, 'operator', []),
     ...on(owner, 'POST', `${path}/:hash/drop`, 'operator', ['reason']),
   ];
 };

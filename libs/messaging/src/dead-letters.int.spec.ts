@@ -145,6 +145,14 @@ describe('dead letters', () => {
     expect(await all()).toEqual([]);
   });
 
+  it('of a consumer that is no more stay where they are: nobody would hear of them', async () => {
+    const letter = await dead(1);
+    await expect(letters.redrive({ ...letter, durable: 'test-retired' })).rejects.toThrow(
+      'nobody listens as test-retired',
+    );
+    expect(await all()).toEqual([letter]);
+  });
+
   it('that are given up are kept with the reason, and come to nobody', async () => {
     const letter = await dead(1);
     await letters.drop(letter, 'a test of 2025');

@@ -1,5 +1,5 @@
-import { JetStreamApiError, type StoredMsg } from '@nats-io/jetstream';
-import { deadLetterSubject, DLQ, droppedSubject, redriveSubject } from '@sluice/contracts/subjects';
+import { JetStreamApiCodes, JetStreamApiError, type StoredMsg } from '@nats-io/jetstream';
+import { deadLetterSubject, DLQ, droppedSubject, REDRIVE, redriveSubject } from '@sluice/contracts/subjects';
 import { originOf } from './dead-letter.js';
 import type { Link } from './link.js';
 import type { Messaging } from './messaging.js';
@@ -79,8 +79,10 @@ export class DeadLetters {
   /**
    * Sends it again to the consumer that could not handle it, and to no other: who has handled the original does not get it
    * twice. Killed in between, the next call ends what this one began: the second sending is dropped as a repetition.
+   * @throws where there is no such consumer any more: nobody would hear of it
    */
   async redrive(letter: StoredDeadLetter): Promise<void> {
+    await this.#requireConsumer(letter.durable);
     await this.#decide(letter, redriveSubject(letter.stream, letter.durable), letter.headers);
   }
 
@@ -95,6 +97,15 @@ export class DeadLetters {
     const id = `${subject}:${letter.sequence}:${letter.diedAt.getTime()}`;
     await this.#messaging.publish(subject, letter.data, { id, headers, timeoutMs: PUBLISH_MS });
     await this.#remove(letter.sequence);
+  }
+
+  async #requireConsumer(durable: string): Promise<void> {
+    try {
+      await (await this.#messaging.manager()).consumers.info(REDRIVE, durable);
+    } catch (error) {
+      if (!(error instanceof JetStreamApiError) || error.code !== JetStreamApiCodes.ConsumerNotFound) throw error;
+      throw new Error(`nobody listens as ${durable} to what is sent again`, { cause: error });
+    }
   }
 
   async #remove(sequence: number): Promise<void> {
