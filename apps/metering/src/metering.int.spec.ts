@@ -7,10 +7,10 @@ import { usageBatchId, type UsageBatch, type UsageRecord } from '@sluice/contrac
 import type { RefusalRow, UsageRow } from '@sluice/contracts/metering';
 import { DLQ, eventSubject, KEYUSE, keyMeteredSubject, usageSubject, refusedSubject } from '@sluice/contracts/subjects';
 import { aUsageBatch, aUsageRecord, inJournal } from '@sluice/contracts/usage-record.fixture';
-import { migrate } from '@sluice/event-store';
+import { migrate, type Quarantine } from '@sluice/event-store';
 import { connect, type FeedMessage, type Messaging } from '@sluice/messaging';
 import { systemId } from '@sluice/primitives/id';
-import { createApp, serviceKeys, ServiceTokens } from '@sluice/service-kit';
+import { createApp, QUARANTINE, serviceKeys, ServiceTokens } from '@sluice/service-kit';
 import { withBacking, type FreshDatabase } from '@sluice/testing';
 import { meteringDatabase } from './database.js';
 import { meteringConfig } from './metering.config.js';
@@ -269,24 +269,11 @@ describe('metering, from the stream to the query', () => {
       ((await get(path, operator)).body.data as unknown as { id: string; hash: string; reason: string }[]).filter(
         ({ id }) => id === one.requestId,
       );
-    const [aside] = await waiting();
-    expect(aside).toMatchObject({ reason: 'conflict' });
-    expect((await get(`${path}/${aside!.hash}`, operator)).body.data).toMatchObject({
-      content: { outputTokens: '31' },
-    });
-    const post = async (what: string, body?: object) => {
-      const authorization = await gateway.headerFor('metering', operator);
-      const response = await fetch(`${await app.getUrl()}${path}/${aside!.hash}/${what}`, {
-        method: 'POST',
-        headers: { authorization, ...(body ? { 'content-type': 'application/json' } : {}) },
-        ...(body ? { body: JSON.stringify(body) } : {}),
-      });
-      return { status: response.status, body: await response.json() };
-    };
-    expect((await post('redrive')).body).toMatchObject({ data: { result: 'stays', reason: 'conflict' } });
-    expect(await post('drop', {})).toMatchObject({ status: 400, body: { error: { param: 'reason' } } });
-    expect(await post('drop', { reason: 'a gateway that counted twice' })).toMatchObject({ status: 200 });
-    expect((await post('drop', { reason: 'again' })).status).toBe(404);
+    const { hash, reason } = (await waiting())[0]!;
+    expect(reason).toBe('conflict');
+    const redriven = await app.get<Quarantine>(QUARANTINE).redrive(hash);
+    expect(redriven).toEqual({ result: 'stays', reason: 'conflict' });
+    await app.get<Quarantine>(QUARANTINE).drop(hash, 'a gateway that counted twice');
     expect(await waiting()).toEqual([]);
     expect(await usageOf('key-q')).toEqual([expect.objectContaining({ requestCount: 1, outputTokens: 30 })]);
     expect((await get(path)).status).toBe(403);
@@ -294,17 +281,8 @@ describe('metering, from the stream to the query', () => {
   });
 
   it('shows what gateways refused, and sends what is no such count to the dead letters', async () => {
-    const counts = [
-      {
-        minute: new Date().toISOString(),
-        organizationId: ORGANIZATION,
-        project: '',
-        keyId: 'key-a',
-        model: '',
-        code: 'queue_full',
-        count: 3,
-      },
-    ];
+    const of = { organizationId: ORGANIZATION, project: '', keyId: 'key-a', model: '', code: 'queue_full' };
+    const counts = [{ ...of, minute: new Date().toISOString(), count: 3 }];
     const tell = (payload: object) =>
       messaging.publish(refusedSubject('boot-r'), payload, { id: systemId(), timeoutMs: 20_000 });
     await tell({ boot: 'boot-r', counts: [] });
