@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const DEMO = `${ROOT}.sluice/demo.json`;
-const SERVICES = ['auth'] as const;
+const SERVICES = ['auth', 'metering'] as const;
 
 const [service, ...args] = process.argv.slice(2);
 if (!SERVICES.some((name) => name === service)) fail(`usage: npm run rebuild -- ${SERVICES.join('|')} [options]`);

@@ -1,6 +1,9 @@
 import { baseConfig, defineConfig } from '@sluice/service-kit';
 import { z } from 'zod';
 
+/** Days of minutes that are kept; hours and days stay. */
+export const minuteRetentionDays = z.coerce.number().int().min(1).max(366).default(7);
+
 export const meteringConfig = defineConfig({
   ...baseConfig,
   /** metering's own database. */
@@ -12,8 +15,7 @@ export const meteringConfig = defineConfig({
    * the stream keeps them.
    */
   RETENTION_DAYS: z.coerce.number().int().min(15).max(3_650).default(90),
-  /** Days of minutes that are kept; hours and days stay. */
-  MINUTE_RETENTION_DAYS: z.coerce.number().int().min(1).max(366).default(7),
+  MINUTE_RETENTION_DAYS: minuteRetentionDays,
   /** Milliseconds between two messages about the totals of one key. */
   KEY_TOTALS_EVERY_MS: z.coerce.number().int().min(10).max(3_600_000).default(5_000),
   /** Milliseconds that a published record must be missing for, before its gateway is asked to publish it again. */

@@ -5,6 +5,7 @@ import { PartitionUsageRecords } from './007-usage-records-by-day.js';
 import { RollupsByOutcome } from './008-rollups-by-outcome.js';
 import { CreateBoots } from './010-completeness.js';
 import { CreateRefusals } from './011-refusals.js';
+import { CreateLateDays } from './012-late-days.js';
 
 /** The permanent claim of every request, with all that its record says. The primary key is what makes it count once. */
 class CreateUsageRecords extends Migration {
@@ -138,4 +139,5 @@ export const MIGRATIONS: readonly MigrationObject[] = [
   ...GAP_MIGRATIONS,
   { name: 'metering-010-completeness', class: CreateBoots },
   { name: 'metering-011-refusals', class: CreateRefusals },
+  { name: 'metering-012-late-days', class: CreateLateDays },
 ];

@@ -81,7 +81,8 @@ export async function replaceRecords(
   `.execute(tablesOf(em));
 }
 
-type BookedRow = Record<
+/** A row as `bookedColumns` selects it. */
+export type BookedRow = Record<
   | 'request_id'
   | 'hash'
   | 'organization_id'
@@ -101,20 +102,23 @@ type BookedRow = Record<
   string
 > & { rank: number; outcome: UsageRecord['outcome']; ttft_ms: number | null };
 
+/** What was booked for a request. */
+export const bookedColumns = sql`
+  request_id, rank, hash, organization_id, project, workload, key_id, model, outcome, input_tokens, cached_input_tokens,
+  output_tokens, reasoning_tokens, audio_ms, embeddings, cost_pico, ttft_ms,
+  (extract(epoch from started_at) * 1000)::bigint as started_ms,
+  (extract(epoch from ended_at) * 1000)::bigint as ended_ms`;
+
 export async function lockBooked(em: EntityManager, requestIds: readonly string[]): Promise<Map<string, Booked>> {
   const days = [...new Set(requestIds.map(dayOfRequest))];
   const { rows } = await sql<BookedRow>`
-    select request_id, rank, hash, organization_id, project, workload, key_id, model, outcome, input_tokens,
-      cached_input_tokens, output_tokens, reasoning_tokens, audio_ms, embeddings, cost_pico, ttft_ms,
-      (extract(epoch from started_at) * 1000)::bigint as started_ms,
-      (extract(epoch from ended_at) * 1000)::bigint as ended_ms
-    from usage_records where day = any(${days}::date[]) and request_id = any(${requestIds}::text[])
+    select ${bookedColumns} from usage_records where day = any(${days}::date[]) and request_id = any(${requestIds}::text[])
     order by request_id for update
   `.execute(tablesOf(em));
   return new Map(rows.map((row) => [row.request_id, bookedOf(row)]));
 }
 
-function bookedOf(row: BookedRow): Booked {
+export function bookedOf(row: BookedRow): Booked {
   const endedAt = Number(row.ended_ms);
   const [input, cachedInput, output] = [row.input_tokens, row.cached_input_tokens, row.output_tokens].map(BigInt) as [
     bigint,

@@ -6,7 +6,8 @@ import { tablesOf } from '../tables.js';
 import { histogramOf, type Histogram } from './histogram.js';
 import type { Granularity, RollupRow } from './rollup.js';
 
-const KEY = ['organization_id', 'bucket', 'key_id', 'model', 'project', 'workload', 'outcome'];
+/** The primary key, in the order in which rows are locked. */
+export const ROLLUP_KEY = ['organization_id', 'bucket', 'key_id', 'model', 'project', 'workload', 'outcome'] as const;
 const SUMS = [
   'request_count',
   'input_tokens',
@@ -18,6 +19,11 @@ const SUMS = [
   'cost_pico',
 ];
 const HISTOGRAMS = ['ttft', 'duration'] as const;
+export const ROLLUP_COLUMNS: readonly string[] = [
+  ...ROLLUP_KEY,
+  ...SUMS,
+  ...HISTOGRAMS.flatMap((name) => [`${name}_from`, `${name}_cells`]),
+];
 
 interface StoredRow extends RollupRow {
   readonly histograms: Readonly<Record<(typeof HISTOGRAMS)[number], Histogram>>;
@@ -58,7 +64,7 @@ export async function addToRollup(
   const refs = (columns: readonly string[]) => sql.join(columns.map((column) => sql.ref(column)));
   // An array of arrays would have to be a rectangle: each comes as its text.
   const values = sql.join([
-    refs([...KEY, ...SUMS]),
+    refs([...ROLLUP_KEY, ...SUMS]),
     ...HISTOGRAMS.map((name) => sql`${sql.ref(`${name}_from`)}, ${sql.ref(`${name}_cells`)}::bigint[]`),
   ]);
   const added = sql.join([
@@ -67,7 +73,7 @@ export async function addToRollup(
   ]);
   await sql`
     insert into ${sql.table(`usage_by_${granularity}`)} as t (${names}) select ${values} from (${rows}) as r
-    on conflict (${refs(KEY)}) do update set ${added}
+    on conflict (${refs(ROLLUP_KEY)}) do update set ${added}
   `.execute(tablesOf(em));
 }
 

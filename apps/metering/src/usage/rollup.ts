@@ -152,7 +152,8 @@ function add(row: Growing, c: Contribution): void {
 const count = (counts: Counts, cell: number, requests: bigint): void =>
   void counts.set(cell, (counts.get(cell) ?? 0n) + requests);
 
-const isNothing = (row: RollupRow): boolean =>
+/** It changes nothing where it is added. */
+export const isNothing = (row: RollupRow): boolean =>
   row.requests === 0n &&
   row.inputTokens === 0n &&
   row.cachedInputTokens === 0n &&

@@ -8,6 +8,8 @@ import { keyTotalChanges } from '../key-totals/key-totals.js';
 import { addToKeyTotals } from '../key-totals/key-totals.store.js';
 import { untimely } from '../retention/record-days.js';
 import { makeRecordDays, recordDays } from '../retention/record-days.store.js';
+import { lateDays } from './late-days.js';
+import { keepLateDays } from './late-days.store.js';
 import { claimRows, insertRecords, lockBooked, recordColumns, replaceRecords } from './records.store.js';
 import { dayAt, dayOfRequest } from './request-day.js';
 import { rollUp } from './rollup.js';
@@ -24,7 +26,7 @@ export class UsageStore {
   /**
    * Takes batches in one transaction: claims, quarantine, rollups, totals of keys, settled ranges. A batch that comes
    * again, whole or in other pieces, changes nothing. Statements per transaction, not per record. Locks are taken in the
-   * same order by everybody: claims by request id, what is set aside, rollups by their keys, keys, then boots. What all
+   * same order by everybody: claims by request id, late days, what is set aside, rollups by their keys, keys, then boots. What all
    * batches share comes last: a hot key's rows are held for a few round trips and the commit.
    */
   async take(...batches: readonly UsageBatch[]): Promise<UsageDecision> {
@@ -51,6 +53,7 @@ export class UsageStore {
     untimely: Untimely,
   ): Promise<UsageDecision> {
     const decision = await this.claim(em, sources, untimely);
+    await keepLateDays(em, lateDays(decision.claims.values()));
     await setAside(
       em,
       decision.quarantined.map(({ record, hash, reason }) => ({
