@@ -5,8 +5,8 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { AUTH_EVENTS } from '@sluice/contracts/auth';
 import { BILLING_EVENTS } from '@sluice/contracts/billing';
-import { ERRORS, inAnthropic, type ErrorCode } from '@sluice/contracts/errors';
 import { METERING_EVENTS } from '@sluice/contracts/metering';
+import { ERRORS, inAnthropic, type ErrorCode } from '@sluice/contracts/errors';
 import { z } from 'zod';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));

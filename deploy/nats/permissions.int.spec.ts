@@ -192,6 +192,7 @@ describe('the users of NATS', () => {
     ['metering', 'REFUSED', 'metering-refusals', 'refused.v1.*'],
     ['metering', 'EVT_AUTH', 'metering-keys', 'evt.auth.key.issued.v1.>'],
     ['metering', 'EVT_AUTH', 'metering-key-updates', 'evt.auth.key.updated.v1.>'],
+    ['metering', 'EVT_AUTH', 'metering-settings', 'evt.auth.organization.settings_changed.v1.>'],
     ['billing', 'USAGE', 'billing-usage', 'usage.v1.>'],
     ['billing', 'EVT_AUTH', 'billing-organizations', 'evt.auth.organization.created.v1.>'],
     ['auth', 'KEYUSE', 'auth-keys-metered', 'keyuse.metering.*'],

@@ -38,6 +38,8 @@ import { RefusalsStore } from './refusals/refusals.store.js';
 import { UsageQueryService } from './query/usage-query.service.js';
 import { UsageController } from './query/usage.controller.js';
 import { Retention } from './retention/retention.service.js';
+import { SettingsConsumer } from './spikes/settings.consumer.js';
+import { UsageSpikes } from './spikes/spikes.service.js';
 import { SettledController } from './usage/settled.controller.js';
 import { UsageConsumer } from './usage/usage.consumer.js';
 import { UsageStore } from './usage/usage.store.js';
@@ -52,6 +54,7 @@ class Lifecycle implements OnModuleInit, OnApplicationShutdown {
     private readonly retention: Retention,
     private readonly relay: OutboxRelay,
     private readonly gaps: GapWatch,
+    private readonly spikes: UsageSpikes,
     completeness: Completeness,
     @Inject(QUARANTINE) quarantine: Quarantine,
     health: HealthRegistry,
@@ -89,10 +92,12 @@ class Lifecycle implements OnModuleInit, OnApplicationShutdown {
     this.retention.start();
     this.relay.start();
     this.gaps.start();
+    this.spikes.start();
   }
 
   async onApplicationShutdown(): Promise<void> {
-    await Promise.all([this.keyTotals.stop(), this.retention.stop(), this.gaps.stop(), this.relay.stop()]);
+    await Promise.all([this.keyTotals.stop(), this.retention.stop(), this.gaps.stop(), this.spikes.stop()]);
+    await this.relay.stop();
     await this.messaging.close();
     await this.orm.close(true);
   }
@@ -121,6 +126,7 @@ export class MeteringModule {
         HorizonController,
         CompletenessController,
         OperatorCompletenessController,
+        SettingsConsumer,
         SettledController,
         quarantineController('metering'),
         GenerationController,
@@ -154,6 +160,7 @@ export class MeteringModule {
             new RefusalRetention(refusals, systemClock, config.REFUSAL_RETENTION_DAYS),
         },
         RefusalsStore,
+        { provide: UsageSpikes, useValue: new UsageSpikes(orm.em, relay, systemClock) },
         UsageStore,
         {
           provide: QUARANTINE,

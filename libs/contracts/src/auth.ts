@@ -117,6 +117,23 @@ export const organizationResumedV1 = cloudEvent(
 );
 export type OrganizationResumedV1 = z.infer<typeof organizationResumedV1>;
 
+/** What an organization decides for itself: what changed of it, as it is from this version of the organization on. */
+export const organizationSettingsChangedV1 = cloudEvent(
+  'sluice.auth.organization.settings_changed.v1',
+  z.object({
+    organizationId: z.string(),
+    settings: z.object({
+      immutableKeyNames: z.boolean().optional(),
+      /** How many times its usual a key may use in an hour before `usage.spike` tells; null: it never does. */
+      usageSpikeFactor: z.number().positive().nullable().optional(),
+    }),
+    /** Higher is newer. */
+    version: z.number().int().positive(),
+    changedAt: time,
+  }),
+);
+export type OrganizationSettingsChangedV1 = z.infer<typeof organizationSettingsChangedV1>;
+
 export const AUTH_EVENTS = [
   keyIssuedV1,
   keyRevokedV1,
@@ -128,6 +145,7 @@ export const AUTH_EVENTS = [
   organizationCreatedV1,
   organizationSuspendedV1,
   organizationResumedV1,
+  organizationSettingsChangedV1,
 ] as const;
 
 /* ---- the key feed: invalidations only, never a key's content ---- */

@@ -153,4 +153,32 @@ export const usageGapClosedV1 = cloudEvent(
 );
 export type UsageGapClosedV1 = z.infer<typeof usageGapClosedV1>;
 
-export const METERING_EVENTS = [usageGapV1, usageGapClosedV1] as const;
+/** How many times its usual a key may use in an hour before that is told, where its organization decided nothing. */
+export const DEFAULT_USAGE_SPIKE_FACTOR = 5;
+
+/** Of rows that are each a 64-bit count. */
+const sumOfHour = z.string().regex(/^\d{1,38}$/);
+
+/**
+ * A key used more than `factor` times its usual tokens in an hour: once per key and hour, as soon as it is so. Usual is the
+ * median of the hours of the 7 days before in which it used anything.
+ */
+export const usageSpikeV1 = cloudEvent(
+  'sluice.metering.usage.spike.v1',
+  z.object({
+    organizationId: z.string(),
+    keyId: z.string(),
+    /** Begin of the hour, in which its requests ended. */
+    hour: z.iso.datetime(),
+    /** Of that hour so far. */
+    requestCount: sumOfHour,
+    totalTokens: sumOfHour,
+    usualTokens: sumOfHour,
+    /** As the organization has set it. */
+    factor: z.number().positive(),
+    seenAt: z.iso.datetime(),
+  }),
+);
+export type UsageSpikeV1 = z.infer<typeof usageSpikeV1>;
+
+export const METERING_EVENTS = [usageGapV1, usageGapClosedV1, usageSpikeV1] as const;

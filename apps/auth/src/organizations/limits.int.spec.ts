@@ -161,10 +161,15 @@ describe('limits', () => {
     const refused = await put('/api/settings', { rpm: 5 }, bound);
     expect([refused.status, refused.body.error?.code]).toEqual([403, 'project_scope_mismatch']);
     const both = await call('PUT', '/api/settings', { immutableKeyNames: true, limits: { rpm: 5 } });
-    expect(both.body.data).toEqual({ immutableKeyNames: true, limits: { ...NONE, rpm: 5 }, inForce: CONFIRMED });
+    expect(both.body.data).toEqual({
+      immutableKeyNames: true,
+      usageSpikeFactor: 5,
+      limits: { ...NONE, rpm: 5 },
+      inForce: CONFIRMED,
+    });
     const other = await call('PUT', '/api/settings', { immutableKeyNames: false });
     // Nothing that gateways go by: nobody is asked.
-    expect(other.body.data).toEqual({ immutableKeyNames: false, limits: { ...NONE, rpm: 5 } });
+    expect(other.body.data).toEqual({ immutableKeyNames: false, usageSpikeFactor: 5, limits: { ...NONE, rpm: 5 } });
     expect(gateways.heard).toHaveLength(1);
     const same = await call('PUT', '/api/settings', { immutableKeyNames: true, limits: { rpm: 5 } });
     // A setting that is new does not stand for the limits beside it: those are announced again.

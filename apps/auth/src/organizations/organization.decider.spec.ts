@@ -1,6 +1,6 @@
 import { describe, it } from '@jest/globals';
 import { deciderSpec } from '@sluice/testing';
-import type { OrganizationEvent } from './organization.js';
+import type { OrganizationEvent, SettingsChange } from './organization.js';
 import { organizationDecider } from './organization.decider.js';
 
 const at = '2026-01-01T00:00:00.000Z';
@@ -76,6 +76,27 @@ describe('an organization', () => {
     given(created)
       .when({ ...change, settings: {} })
       .yields();
+  });
+
+  it('keeps a setting that is taken away apart from one that is not named', () => {
+    const change = { type: 'change-settings', at } as const;
+    const changed = (settings: SettingsChange): OrganizationEvent => ({
+      type: 'SettingsChanged',
+      data: { settings, changedAt: at },
+    });
+    const [off, other] = [changed({ usageSpikeFactor: null }), changed({ immutableKeyNames: true })];
+    given(created)
+      .when({ ...change, settings: { usageSpikeFactor: 5 } })
+      .yields();
+    given(created)
+      .when({ ...change, settings: { usageSpikeFactor: null } })
+      .yields(off);
+    given(created, off, other)
+      .when({ ...change, settings: { usageSpikeFactor: null } })
+      .yields();
+    given(created, off, other)
+      .when({ ...change, settings: { usageSpikeFactor: 5 } })
+      .yields(changed({ usageSpikeFactor: 5 }));
   });
 
   describe('changes limits', () => {

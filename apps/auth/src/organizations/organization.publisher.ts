@@ -1,4 +1,9 @@
-import { organizationCreatedV1, organizationResumedV1, organizationSuspendedV1 } from '@sluice/contracts/auth';
+import {
+  organizationCreatedV1,
+  organizationResumedV1,
+  organizationSettingsChangedV1,
+  organizationSuspendedV1,
+} from '@sluice/contracts/auth';
 import { CLOUD_EVENT_CONTENT_TYPE, wrap } from '@sluice/contracts/envelope';
 import { eventSubject } from '@sluice/contracts/subjects';
 import type { OutboundMessage, StoredEvent } from '@sluice/event-store';
@@ -8,9 +13,11 @@ import { organizationOf, type OrganizationEvent } from './organization.js';
 const CREATED = organizationCreatedV1.shape.type.value;
 const SUSPENDED = organizationSuspendedV1.shape.type.value;
 const RESUMED = organizationResumedV1.shape.type.value;
+const SETTINGS_CHANGED = organizationSettingsChangedV1.shape.type.value;
 
 /**
- * What leaves of an organization's event: that it exists, is suspended, or resumed. The last two, and other limits of it
+ * What leaves of an organization's event: that it exists, is suspended, resumed, or decided
+ * something for itself. A suspension and its end, and other limits of it
  * or a project, void whatever gateways know of its credentials: one message for all of them.
  */
 export function publishOrganization(stored: StoredEvent<OrganizationEvent>): OutboundMessage[] {
@@ -29,6 +36,8 @@ export function publishOrganization(stored: StoredEvent<OrganizationEvent>): Out
         invalidationMessage(id, { id: organizationId, version, inflight: 'drain' }),
         fact(stored, RESUMED, { organizationId, ...event.data }),
       ];
+    case 'SettingsChanged':
+      return [fact(stored, SETTINGS_CHANGED, { organizationId, ...event.data, version })];
     case 'OrganizationLimitsChanged':
     case 'ProjectLimitsChanged':
       return [invalidationMessage(id, { id: organizationId, version, inflight: 'drain' })];

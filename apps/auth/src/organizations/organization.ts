@@ -1,4 +1,5 @@
 import { eventCodec, type EventsOf } from '@sluice/event-sourcing';
+import { DEFAULT_USAGE_SPIKE_FACTOR } from '@sluice/contracts/metering';
 import { z } from 'zod';
 import { changedLimits, limitsChangeSchema, NO_LIMITS, type Limits } from './limits.js';
 
@@ -8,6 +9,8 @@ const time = z.iso.datetime();
 export const settingsSchema = z.object({
   /** Whether the names of its keys stay as they were given. */
   immutableKeyNames: z.boolean(),
+  /** How many times its usual a key may use in an hour before `usage.spike` tells; null: it never does. */
+  usageSpikeFactor: z.number().min(1.5).max(1_000).nullable(),
 });
 export type Settings = z.infer<typeof settingsSchema>;
 export const settingsChangeSchema = settingsSchema.partial().strict();
@@ -44,7 +47,10 @@ export interface OrganizationState {
   readonly suspended: boolean;
 }
 
-export const DEFAULT_SETTINGS: Settings = { immutableKeyNames: false };
+export const DEFAULT_SETTINGS: Settings = {
+  immutableKeyNames: false,
+  usageSpikeFactor: DEFAULT_USAGE_SPIKE_FACTOR,
+};
 
 export const noOrganization: OrganizationState = {
   created: undefined,
@@ -104,6 +110,7 @@ export const own = <T>(record: Readonly<Record<string, T>>, name: string): T | u
 /** What is given replaces what was. */
 export const changed = (settings: Settings, change: SettingsChange): Settings => ({
   immutableKeyNames: change.immutableKeyNames ?? settings.immutableKeyNames,
+  usageSpikeFactor: change.usageSpikeFactor === undefined ? settings.usageSpikeFactor : change.usageSpikeFactor,
 });
 
 export const organizationStream = (organizationId: string): string => `organization-${organizationId}`;

@@ -36,7 +36,7 @@ async function liveALife(): Promise<void> {
   await app.organizations.ensureWorkload(by, organizationId, { project: 'other', name: 'chat', model: 'm' });
   await app.organizations.removeWorkload(by, organizationId, 'other', 'chat');
   await app.organizations.changeSettings(by, organizationId, { immutableKeyNames: true }, { rpm: 600, tpm: 9 });
-  await app.organizations.changeSettings(by, organizationId, {}, { tpm: null });
+  await app.organizations.changeSettings(by, organizationId, { usageSpikeFactor: 2.5 }, { tpm: null });
   await app.organizations.changeProject(by, organizationId, 'other', { concurrency: 5 });
   const issued = await Promise.all(
     Array.from({ length: 12 }, (_, i) => keys.issueCredit(by, organizationId, { name: `key-${i}` })),

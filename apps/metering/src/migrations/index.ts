@@ -6,6 +6,7 @@ import { RollupsByOutcome } from './008-rollups-by-outcome.js';
 import { CreateBoots } from './010-completeness.js';
 import { CreateRefusals } from './011-refusals.js';
 import { CreateLateDays } from './012-late-days.js';
+import { CreateSpikes } from './013-spikes.js';
 
 /** The permanent claim of every request, with all that its record says. The primary key is what makes it count once. */
 class CreateUsageRecords extends Migration {
@@ -140,4 +141,5 @@ export const MIGRATIONS: readonly MigrationObject[] = [
   { name: 'metering-010-completeness', class: CreateBoots },
   { name: 'metering-011-refusals', class: CreateRefusals },
   { name: 'metering-012-late-days', class: CreateLateDays },
+  { name: 'metering-013-spikes', class: CreateSpikes },
 ];

@@ -238,7 +238,7 @@ describe('npm run rebuild -- metering', () => {
     await orm.em.fork().transactional(async (tx) => {
       await tx
         .getConnection()
-        .execute('select pg_advisory_xact_lock(7310294413)', [], 'all', tx.getTransactionContext());
+        .execute('select pg_advisory_xact_lock(7310294415)', [], 'all', tx.getTransactionContext());
       await expect(compare({ repair: true })).rejects.toThrow(RepairUnderWay);
       expect(await differences()).toEqual(NONE);
     });

@@ -5,7 +5,7 @@ import { daysAfter } from '../usage/request-day.js';
 import { daysToDrop, daysToMake } from './record-days.js';
 
 /** Of those who make and drop partitions: any constant, the same in every replica. */
-const PARTITIONS_LOCK = '7310294412';
+const PARTITIONS_LOCK = '7310294414';
 /** Minutes that are deleted in one statement. */
 const PIECE = 10_000;
 /** The longest that bookings wait behind a drop, which itself waits for those under way. */
