@@ -1,14 +1,17 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { organizationSettingsChangedV1 } from '@sluice/contracts/auth';
+import { migrate } from '@sluice/event-store';
 import { until, withBacking } from '@sluice/testing';
 import { actorOf, keysApp } from '../keys/keys-app.fixture.js';
-import { UsageSpikeFactor } from '../migrations/009-usage-spike-factor.js';
+import { authDatabase } from '../database.js';
 
 const backing = withBacking(['postgres']);
+let url: string;
 let app: Awaited<ReturnType<typeof keysApp>>;
 let organizationId: string;
 beforeAll(async () => {
-  app = await keysApp((await backing.database('settings')).url);
+  ({ url } = await backing.database('settings'));
+  app = await keysApp(url);
 });
 afterAll(() => app?.close());
 beforeEach(async () => {
@@ -59,9 +62,8 @@ describe('the factor above which usage is a spike', () => {
     const other = await app.organization();
     const run = (sql: string) => app.orm.em.fork().getConnection().execute(sql);
     await run(`update organizations set settings = settings - 'usageSpikeFactor' where organization_id = '${other}'`);
-    const migration = new UsageSpikeFactor(app.orm.em.getDriver(), app.orm.config);
-    await migration.up();
-    for (const query of migration.getQueries()) await run(String(query));
+    await run(`delete from mikro_orm_migrations where name = 'auth-009-usage-spike-factor'`);
+    expect(await migrate(authDatabase(url))).toEqual(['auth-009-usage-spike-factor']);
     expect(await shown()).toBe(null);
     organizationId = other;
     expect(await shown()).toBe(5);

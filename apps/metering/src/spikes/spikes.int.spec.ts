@@ -17,7 +17,6 @@ const NOW = HOUR + 30 * 60_000;
 const backing = withBacking(['postgres']);
 
 let orm: MikroORM;
-let published: unknown[];
 let store: UsageStore;
 beforeAll(async () => {
   const options = meteringDatabase((await backing.database('metering_spikes')).url);
@@ -27,7 +26,6 @@ beforeAll(async () => {
 afterAll(() => orm?.close(true));
 beforeEach(async () => {
   await rows('truncate usage_records, usage_by_hour, usage_spikes, spike_factors, outbox');
-  published = [];
   store = new UsageStore(orm.em);
 });
 
