@@ -30,6 +30,7 @@ import { keyTotalsRelay } from './key-totals/key-totals.relay.js';
 import { GenerationController } from './generations/generation.controller.js';
 import { Generations } from './generations/generations.service.js';
 import { KeyNameConsumer } from './keys/key-name.consumer.js';
+import { KeyNames } from './keys/key-names.store.js';
 import type { MeteringConfig } from './metering.config.js';
 import { RefusalRetention } from './refusals/refusal-retention.service.js';
 import { RefusalsConsumer } from './refusals/refusals.consumer.js';
@@ -168,6 +169,7 @@ export class MeteringModule {
           useFactory: (usage: UsageStore) =>
             new Quarantine(orm.em, (content, boot) => usage.take(batchOfOne(content, boot))),
         },
+        KeyNames,
         UsageQueryService,
         Generations,
         Lifecycle,

@@ -29,7 +29,8 @@ export interface Tables {
   usage_by_minute: RollupTable;
   usage_by_hour: RollupTable;
   usage_by_day: RollupTable;
-  key_names: { key_id: string; organization_id: string; name: string; named_at: string };
+  key_names: { key_id: string; organization_id: string; name: string; named_at: string; tagged_at: string };
+  key_tags: { key_id: string; tag: string; organization_id: string };
 }
 
 /** Queries in the transaction of this entity manager, if it has one. */

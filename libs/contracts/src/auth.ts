@@ -32,6 +32,8 @@ export const keyIssuedV1 = cloudEvent(
     keyId: z.string(),
     kind: z.enum(['credit', 'subscription', 'management']),
     name: z.string(),
+    /** Absent in events of before they were told. */
+    tags: z.array(z.string()).optional(),
     keyPrefix: z.string(),
     createdAt: time,
   }),
@@ -69,7 +71,14 @@ export type KeyReactivatedV1 = z.infer<typeof keyReactivatedV1>;
 /** Settings of a key that changed: their names, and the name of the key as it is now. */
 export const keyUpdatedV1 = cloudEvent(
   'sluice.auth.key.updated.v1',
-  z.object({ ...aboutKey, name: z.string(), changed: z.array(z.string()).min(1), updatedAt: time }),
+  z.object({
+    ...aboutKey,
+    name: z.string(),
+    changed: z.array(z.string()).min(1),
+    /** All that it has now, where they are among what changed. */
+    tags: z.array(z.string()).optional(),
+    updatedAt: time,
+  }),
 );
 export type KeyUpdatedV1 = z.infer<typeof keyUpdatedV1>;
 

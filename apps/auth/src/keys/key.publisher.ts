@@ -70,8 +70,8 @@ function publicEvent(event: KeyEvent, organizationId: string, fields: EnvelopeFi
   const about = { organizationId, project, keyId, keyPrefix };
   switch (event.type) {
     case 'KeyIssued': {
-      const { kind, name, issuedAt: createdAt } = event.data;
-      return kind === 'operator' ? undefined : wrap(type.issued, fields, { ...about, kind, name, createdAt });
+      const { kind, name, tags, issuedAt: createdAt } = event.data;
+      return kind === 'operator' ? undefined : wrap(type.issued, fields, { ...about, kind, name, tags, createdAt });
     }
     case 'KeyRevoked': {
       const { reason, revokedAt } = event.data;
@@ -92,7 +92,8 @@ function publicEvent(event: KeyEvent, organizationId: string, fields: EnvelopeFi
     }
     case 'KeyUpdated': {
       const { name, changes, updatedAt } = event.data;
-      return wrap(type.updated, fields, { ...about, name, changed: Object.keys(changes), updatedAt });
+      const tags = changes.tags === undefined ? {} : { tags: changes.tags };
+      return wrap(type.updated, fields, { ...about, name, changed: Object.keys(changes), ...tags, updatedAt });
     }
     case 'KeyRotated': {
       const { previousKeyPrefix, previousUntil, rotatedAt } = event.data;

@@ -1,0 +1,17 @@
+import { Migration } from '@mikro-orm/migrations';
+
+/** The tags each key has now, and when it was given them: of two events that come in the wrong order the newer one's stay. */
+export class CreateKeyTags extends Migration {
+  override async up(): Promise<void> {
+    this.addSql(`alter table key_names add column tagged_at timestamptz not null default '-infinity'`);
+    this.addSql(`
+      create table key_tags (
+        key_id text not null,
+        tag text not null,
+        organization_id text not null,
+        primary key (key_id, tag)
+      )`);
+    // For usage of one tag: which keys have it.
+    this.addSql('create index key_tags_by_tag on key_tags (organization_id, tag, key_id)');
+  }
+}
