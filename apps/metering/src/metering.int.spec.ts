@@ -337,7 +337,7 @@ describe('GET /api/usage', () => {
     const seen: unknown[] = [];
     for (let cursor: string | null = ''; cursor !== null;) {
       const { body }: { body: Answer } = await list(`${query}${cursor && `&cursor=${cursor}`}`, second);
-      seen.push(...body.data.map((row) => `${row.bucket.slice(11, 16)} ${row.keyId} ${row.project}/${row.workload}`));
+      seen.push(...body.data.map((row) => `${row.bucket!.slice(11, 16)} ${row.keyId} ${row.project}/${row.workload}`));
       cursor = body.nextCursor;
     }
     expect(seen).toEqual([
@@ -365,6 +365,9 @@ describe('GET /api/usage', () => {
     ['from', 'from=2026-01-01&to=2026-03-01&granularity=hour'],
     ['granularity', 'granularity=week'],
     ['groupBy', 'groupBy=colour'],
+    ['groupBy', 'groupBy=key,model,project,tag'],
+    ['groupBy', 'groupBy=bucket&granularity=total'],
+    ['workload', 'workload=%00'],
     ['limit', 'limit=1001'],
     ['cursor', 'cursor=junk'],
     ['colour', 'colour=red'],

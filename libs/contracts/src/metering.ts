@@ -2,19 +2,26 @@ import { z } from 'zod';
 import { cloudEvent } from './envelope.js';
 
 /** Dimensions that `GET /api/usage` can group by. */
-export const USAGE_GROUPS = ['key', 'model', 'project', 'workload'] as const;
+export const USAGE_GROUPS = ['key', 'model', 'project', 'workload', 'tag', 'bucket'] as const;
 export const GRANULARITIES = ['minute', 'hour', 'day'] as const;
+/** What `GET /api/usage` can be asked for: `total` is one row for the whole window, without a bucket. */
+export const USAGE_GRANULARITIES = [...GRANULARITIES, 'total'] as const;
+/** The longest answer, in rows. */
+export const MAX_USAGE_ROWS = 1_000;
 
 const int = z.union([z.number().int().nonnegative(), z.string().regex(/^\d+$/)]);
 
 /** A row of `GET /api/usage`; a field of a dimension not grouped by is absent; counts beyond 2^53 are strings. */
 export const usageRowSchema = z.object({
-  bucket: z.iso.datetime(),
+  /** Begin of the minute, hour or day; absent in a total. */
+  bucket: z.iso.datetime().optional(),
   keyId: z.string().optional(),
   keyName: z.string().nullable().optional(),
   model: z.string().optional(),
   project: z.string().optional(),
   workload: z.string().optional(),
+  /** A key counts under each tag it has now; null: keys without any. */
+  tag: z.string().nullable().optional(),
   requestCount: int,
   errorCount: int,
   inputTokens: int,
@@ -45,6 +52,14 @@ export const refusalRowSchema = z.object({
   refusalCount: int,
 });
 export type RefusalRow = z.infer<typeof refusalRowSchema>;
+
+/** GET /internal/usage/keys/:organizationId/:keyId, for the gateway: what one key used, with the query of `GET /api/keys/:id/usage`. */
+export const keyUsageSchema = z.object({
+  data: z.array(usageRowSchema).max(MAX_USAGE_ROWS),
+  /** null: this was the last page. */
+  nextCursor: z.string().nullable(),
+});
+export type KeyUsage = z.infer<typeof keyUsageSchema>;
 
 /** GET /internal/usage/records/:organizationId/:keyId/:requestId, for the gateway: what one request of a key took. */
 export const generationSchema = z.object({

@@ -6,7 +6,7 @@ import { usageCompletenessSchema } from '@sluice/contracts/metering';
 import { rfc3339, systemClock } from '@sluice/primitives/clock';
 import { AllowServices, ManagementActor, ok, parse, requireOperator, requireOrganization } from '@sluice/service-kit';
 import { z } from 'zod';
-import { instant } from '../query/usage-query.js';
+import { instant } from '../query/usage-params.js';
 import { Completeness, type Boot } from './completeness.service.js';
 
 const windowSchema = z.strictObject({ from: instant, to: instant });

@@ -4,7 +4,7 @@ import type { Generation, MeteredRequest } from '@sluice/contracts/metering';
 import { rfc3339 } from '@sluice/primitives/clock';
 import { formatUsd } from '@sluice/primitives/money';
 import { sql, type RawBuilder } from 'kysely';
-import { count } from '../query/usage-query.js';
+import { count } from '../query/usage-row.js';
 import { tablesOf } from '../tables.js';
 import { dayOfRequest } from '../usage/request-day.js';
 

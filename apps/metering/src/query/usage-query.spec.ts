@@ -1,7 +1,9 @@
 import { describe, expect, it } from '@jest/globals';
 import { Rejected } from '@sluice/contracts/errors';
 import { usageRowSchema } from '@sluice/contracts/metering';
-import { cursorAfter, usageParamsSchema, usageQuery, usageRow, type SummedRow } from './usage-query.js';
+import { keyUsageParamsSchema, usageParamsSchema } from './usage-params.js';
+import { cursorAfter, usageQuery } from './usage-query.js';
+import { usageRow, type SummedRow } from './usage-row.js';
 
 const NOW = Date.parse('2026-11-20T10:30:00Z');
 const query = (params: Record<string, string> = {}, project: string | null = null, now = NOW) =>
@@ -59,6 +61,40 @@ describe('usageQuery', () => {
     expect(query({ groupBy: 'workload,key' }).columns).toEqual(['project', 'workload', 'key_id']);
   });
 
+  it('takes three groups, in the order in which they are named, and no more', () => {
+    expect(query({ groupBy: 'tag, model,key,model' }).columns).toEqual(['tag', 'model', 'key_id']);
+    const four = usageParamsSchema.safeParse({ groupBy: 'tag,model,key,bucket' });
+    expect(four.error!.issues[0]).toMatchObject({ path: ['groupBy'], message: expect.stringContaining('at most 3') });
+  });
+
+  it('has buckets whether they are named or not, but for a total', () => {
+    expect(query({ groupBy: 'bucket,model' })).toEqual(query({ groupBy: 'model' }));
+    expect(query({ granularity: 'total' })).toMatchObject({ granularity: 'total', source: 'day', columns: [] });
+    expect(refusal(() => query({ granularity: 'total', groupBy: 'model,bucket' }))).toMatchObject({ param: 'groupBy' });
+  });
+
+  it.each([
+    ['day', { from: '2026-01-01', to: '2026-11-20' }],
+    ['day', { from: '2026-01-01' }],
+    ['hour', { from: '2026-11-01T05:00:00Z' }],
+    ['hour', { from: '2026-11-01', to: '2026-11-20T10:00:00Z' }],
+    ['minute', { from: '2026-11-20', to: '2026-11-20T10:30:00Z' }],
+    ['minute', { from: '2026-11-20', to: '2026-11-20T10:30:30.5Z' }],
+  ] as const)('reads a total from %ss where those know its begin and end: %j', (source, params) => {
+    expect(query({ granularity: 'total', ...params }).source).toBe(source);
+  });
+
+  it('says why a total over such a window can not be had', () => {
+    const long = { granularity: 'total', from: '2026-01-01T05:00:00Z' };
+    expect(refusal(() => query(long))).toMatchObject({ param: 'from', message: expect.stringContaining('31 days') });
+  });
+
+  it('does not tell one key apart by keys or their tags', () => {
+    expect(keyUsageParamsSchema.safeParse({ groupBy: 'model,project,workload' }).success).toBe(true);
+    for (const params of [{ groupBy: 'key' }, { groupBy: 'tag' }, { keyId: 'k2' }, { tag: 'x' }])
+      expect(keyUsageParamsSchema.safeParse(params).success).toBe(false);
+  });
+
   it.each([
     ['from', { from: '2026-11-20', to: '2026-11-20' }],
     ['from', { from: '2026-11-18', to: '2026-11-20', granularity: 'minute' }],
@@ -74,6 +110,10 @@ describe('usageQuery', () => {
     { granularity: 'week' },
     { limit: '0' },
     { colour: 'red' },
+    { model: 'a\0b' },
+    { tag: '' },
+    { from: '0000-01-01' },
+    { to: '9999-12-31T23:59:59-10:00' },
   ])('does not read %j', (params) => {
     expect(usageParamsSchema.safeParse(params).success).toBe(false);
   });
@@ -91,6 +131,24 @@ describe('the cursor', () => {
   it('goes on in the same window, however late the next page is asked for', () => {
     const later = query({ groupBy: 'key,model', cursor }, null, NOW + 3_600_000);
     expect(later).toEqual({ ...first, after: { bucket: row.bucket, values: ['key-1', 'sim/small'] } });
+  });
+
+  it('of a total goes on in the rollup that it began with', () => {
+    const { bucket: _, ...total } = row;
+    const params = { granularity: 'total', groupBy: 'model', from: '2026-01-01' };
+    const begun = query(params);
+    const { source, to, after } = query({ ...params, cursor: cursorAfter(begun, total) }, null, NOW + 1);
+    expect({ source, to, after }).toEqual({ source: 'day', to: NOW, after: { bucket: null, values: ['sim/small'] } });
+  });
+
+  it.each([
+    ['a year that no database knows', { bucket: 300_000_000_000_000 }],
+    ['a text that none can hold', { values: ['a\0', 'b'] }],
+    ['no bucket where there are some', { bucket: null }],
+  ])('is refused where somebody wrote into it: %s', (_what, change) => {
+    const forged = { ...(JSON.parse(Buffer.from(cursor, 'base64url').toString()) as object), ...change };
+    const written = Buffer.from(JSON.stringify(forged)).toString('base64url');
+    expect(refusal(() => query({ groupBy: 'key,model', cursor: written }))).toMatchObject({ param: 'cursor' });
   });
 
   it('is refused in another query', () => {

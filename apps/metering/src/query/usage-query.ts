@@ -1,62 +1,40 @@
+import { createHash } from 'node:crypto';
 import { Rejected } from '@sluice/contracts/errors';
-import { GRANULARITIES, USAGE_GROUPS, type UsageRow } from '@sluice/contracts/metering';
-import { rfc3339 } from '@sluice/primitives/clock';
-import { formatUsd } from '@sluice/primitives/money';
+import { GRANULARITIES, USAGE_GRANULARITIES } from '@sluice/contracts/metering';
 import { z } from 'zod';
-import type { Granularity } from '../usage/rollup.js';
+import { BUCKET_MS, type Granularity } from '../usage/rollup.js';
+import { MAX_TIME, textSchema, type UsageGroup, type UsageParams } from './usage-params.js';
+import type { SummedRow } from './usage-row.js';
 
 const DAY_MS = 86_400_000;
-/** The longest window by granularity, so that a page of rows never costs a walk through years of minutes. */
+/** The longest window by the rollup that is read, so that a page of rows never costs a walk through years of minutes. */
 const WINDOW_DAYS: Readonly<Record<Granularity, number>> = { minute: 1, hour: 31, day: 366 };
-const MAX_ROWS = 1_000;
 
-export type UsageGroup = (typeof USAGE_GROUPS)[number];
-
-/** Columns of the rollups behind each group. A workload's name is unique in its project only, so it brings that along. */
+/** Columns behind each group. A workload's name is unique in its project only, so it brings that along. */
 const COLUMNS = {
   key: ['key_id'],
   model: ['model'],
   project: ['project'],
   workload: ['project', 'workload'],
+  tag: ['tag'],
+  // Always there, but in a total.
+  bucket: [],
 } as const satisfies Record<UsageGroup, readonly string[]>;
 export type GroupColumn = (typeof COLUMNS)[UsageGroup][number];
 
-export const instant = z.union([z.iso.datetime({ offset: true }), z.iso.date()], {
-  error: 'must be a time like 2026-11-20T10:00:00Z or a date like 2026-11-20',
-});
-const name = z.string().min(1).max(256);
-const isGroup = (text: string): text is UsageGroup => (USAGE_GROUPS as readonly string[]).includes(text);
-const groups = z.string().transform((text, context): UsageGroup[] => {
-  const parts = text.split(',').map((part) => part.trim());
-  if (parts.every(isGroup)) return parts;
-  context.addIssue({ code: 'custom', message: `must be a list of ${USAGE_GROUPS.join(', ')}` });
-  return z.NEVER;
-});
-
-/** The query string of `GET /api/usage`. */
-export const usageParamsSchema = z.strictObject({
-  from: instant.optional(),
-  to: instant.optional(),
-  groupBy: groups.optional(),
-  granularity: z.enum(GRANULARITIES).default('day'),
-  project: name.optional(),
-  keyId: name.optional(),
-  model: name.optional(),
-  cursor: z.string().max(4_096).optional(),
-  limit: z.coerce.number().int().min(1).max(MAX_ROWS).default(MAX_ROWS),
-});
-export type UsageParams = z.infer<typeof usageParamsSchema>;
-
 /** A query without anything left to default. Times in ms since the epoch, half-open `[from, to)`. */
 export interface UsageQuery {
-  readonly granularity: Granularity;
+  readonly granularity: (typeof USAGE_GRANULARITIES)[number];
+  /** The rollup to read: the granularity, or for a total the coarsest that knows its begin and end. */
+  readonly source: Granularity;
   readonly from: number;
   readonly to: number;
   readonly columns: readonly GroupColumn[];
-  readonly filters: { readonly project?: string; readonly key_id?: string; readonly model?: string };
+  /** What has to be equal; `tag`: one of the key's. */
+  readonly filters: Readonly<Partial<Record<GroupColumn, string>>>;
   readonly limit: number;
-  /** Position of the last row that was given: begin of its bucket, then its columns. */
-  readonly after: { readonly bucket: number; readonly values: readonly string[] } | undefined;
+  /** Position of the last row that was given: begin of its bucket (null in a total), then its columns. */
+  readonly after: { readonly bucket: number | null; readonly values: readonly string[] } | undefined;
 }
 
 /**
@@ -66,38 +44,55 @@ export interface UsageQuery {
  * @throws Rejected `invalid_request` with the parameter's name, `project_scope_mismatch`
  */
 export function usageQuery(params: UsageParams, projectOfKey: string | null, now: number): UsageQuery {
+  const { granularity, groupBy = [], limit } = params;
   if (projectOfKey !== null && params.project !== undefined && params.project !== projectOfKey) {
     throw new Rejected('project_scope_mismatch', undefined, { param: 'project' });
   }
-  const project = projectOfKey ?? params.project;
+  if (granularity === 'total' && groupBy.includes('bucket')) throw refused('groupBy', 'a total has no buckets');
+  const filters = {
+    project: projectOfKey ?? params.project,
+    key_id: params.keyId,
+    model: params.model,
+    workload: params.workload,
+    tag: params.tag,
+  };
   const shape = {
-    granularity: params.granularity,
-    columns: [...new Set((params.groupBy ?? []).flatMap((group): readonly GroupColumn[] => COLUMNS[group]))],
-    filters: {
-      ...(project === undefined ? {} : { project }),
-      ...(params.keyId === undefined ? {} : { key_id: params.keyId }),
-      ...(params.model === undefined ? {} : { model: params.model }),
-    },
+    granularity,
+    columns: [...new Set(groupBy.flatMap((group): readonly GroupColumn[] => COLUMNS[group]))],
+    filters: Object.fromEntries(Object.entries(filters).filter(([, value]) => value !== undefined)),
   };
   const cursor = params.cursor === undefined ? undefined : readCursor(params.cursor);
-  if (cursor && (cursor.shape !== JSON.stringify(shape) || cursor.values.length !== shape.columns.length)) {
-    throw new Rejected('invalid_request', 'cursor: belongs to another query.', { param: 'cursor' });
+  if (
+    cursor &&
+    (cursor.shape !== shapeOf(shape) ||
+      cursor.values.length !== shape.columns.length ||
+      (cursor.bucket === null) !== (granularity === 'total'))
+  ) {
+    throw refused('cursor', 'belongs to another query');
   }
-  const span = WINDOW_DAYS[params.granularity] * DAY_MS;
+  const source = granularity === 'total' ? (cursor?.source ?? sourceOfTotal(params)) : granularity;
+  const span = WINDOW_DAYS[source] * DAY_MS;
   const to = params.to === undefined ? (cursor?.to ?? now) : Date.parse(params.to);
   const from = params.from === undefined ? (cursor?.from ?? defaultFrom(to, span)) : Date.parse(params.from);
-  if (from >= to) throw new Rejected('invalid_request', 'from: must be before to.', { param: 'from' });
-  if (to - from > span) {
-    const longest = `${WINDOW_DAYS[params.granularity]} day${WINDOW_DAYS[params.granularity] === 1 ? '' : 's'}`;
-    throw new Rejected(
-      'invalid_request',
-      `from: with granularity ${params.granularity} the window is at most ${longest}.`,
-      {
-        param: 'from',
-      },
-    );
-  }
-  return { ...shape, from, to, limit: params.limit, after: cursor && { bucket: cursor.bucket, values: cursor.values } };
+  if (from >= to) throw refused('from', 'must be before to');
+  if (to - from > span) throw refused('from', tooLong(granularity, source));
+  return { ...shape, source, from, to, limit, after: cursor && { bucket: cursor.bucket, values: cursor.values } };
+}
+
+const refused = (param: string, what: string): Rejected =>
+  new Rejected('invalid_request', `${param}: ${what}.`, { param });
+
+/** Coarse rollups have few rows. Where the end is not said it is now, and all that began before it is in. */
+function sourceOfTotal({ from, to }: Pick<UsageParams, 'from' | 'to'>): Granularity {
+  const given = [from, to].flatMap((time) => (time === undefined ? [] : [Date.parse(time)]));
+  const fits = (one: Granularity) => given.every((time) => time % BUCKET_MS[one] === 0);
+  return GRANULARITIES.toReversed().find(fits) ?? 'minute';
+}
+
+function tooLong(granularity: UsageQuery['granularity'], source: Granularity): string {
+  const longest = `at most ${WINDOW_DAYS[source]} day${WINDOW_DAYS[source] === 1 ? '' : 's'}`;
+  if (granularity !== 'total' || source === 'day') return `with granularity ${granularity} the window is ${longest}`;
+  return `a total whose begin or end is inside of ${source === 'hour' ? 'a day' : 'an hour'} is of ${longest}`;
 }
 
 /** This month so far, or as much of its end as the granularity allows. */
@@ -106,12 +101,18 @@ const defaultFrom = (to: number, span: number): number => {
   return Math.max(Date.UTC(end.getUTCFullYear(), end.getUTCMonth(), 1), to - span);
 };
 
+/** What has to be asked again with a cursor, in as many characters whatever it is. */
+const shapeOf = ({ granularity, columns, filters }: Pick<UsageQuery, 'granularity' | 'columns' | 'filters'>): string =>
+  createHash('sha256').update(JSON.stringify({ granularity, columns, filters })).digest('base64url');
+
+const time = z.number().int().min(0).max(MAX_TIME);
 const cursorSchema = z.object({
   shape: z.string(),
-  from: z.number().int(),
-  to: z.number().int(),
-  bucket: z.number().int(),
-  values: z.array(z.string()),
+  source: z.enum(GRANULARITIES),
+  from: time,
+  to: time,
+  bucket: time.nullable(),
+  values: z.array(textSchema),
 });
 
 /** The cursor carries the window, so that a page of "until now" goes on with the same now. */
@@ -125,43 +126,15 @@ function readCursor(text: string): z.infer<typeof cursorSchema> {
 }
 
 export function cursorAfter(query: UsageQuery, row: SummedRow): string {
-  const shape = JSON.stringify({ granularity: query.granularity, columns: query.columns, filters: query.filters });
+  const { source, from, to } = query;
   const values = query.columns.map((column) => row[column]!);
-  const cursor: z.infer<typeof cursorSchema> = { shape, from: query.from, to: query.to, bucket: row.bucket, values };
+  const cursor: z.infer<typeof cursorSchema> = {
+    shape: shapeOf(query),
+    source,
+    from,
+    to,
+    bucket: row.bucket ?? null,
+    values,
+  };
   return Buffer.from(JSON.stringify(cursor)).toString('base64url');
 }
-
-/** A row as summed from a rollup: counts and pico-USD as decimal strings. */
-export interface SummedRow extends Partial<Record<GroupColumn, string>> {
-  readonly bucket: number;
-  readonly key_name: string | null;
-  readonly requests: string;
-  readonly errors: string;
-  readonly input_tokens: string;
-  readonly cached_input_tokens: string;
-  readonly output_tokens: string;
-  readonly audio_ms: string;
-  readonly cost: string;
-}
-
-export function usageRow(row: SummedRow): UsageRow {
-  return {
-    bucket: rfc3339(row.bucket),
-    ...(row.key_id === undefined ? {} : { keyId: row.key_id, keyName: row.key_name }),
-    ...(row.model === undefined ? {} : { model: row.model }),
-    ...(row.project === undefined ? {} : { project: row.project }),
-    ...(row.workload === undefined ? {} : { workload: row.workload }),
-    requestCount: count(row.requests),
-    errorCount: count(row.errors),
-    inputTokens: count(row.input_tokens),
-    cachedInputTokens: count(row.cached_input_tokens),
-    outputTokens: count(row.output_tokens),
-    totalTokens: count(String(BigInt(row.input_tokens) + BigInt(row.output_tokens))),
-    audioMs: count(row.audio_ms),
-    cost: formatUsd(BigInt(row.cost)),
-    currency: 'USD',
-  };
-}
-
-/** JSON numbers are exact to 2^53; what is beyond goes as a string. */
-export const count = (text: string): number | string => (Number.isSafeInteger(Number(text)) ? Number(text) : text);

@@ -1,0 +1,61 @@
+import { MAX_USAGE_ROWS, USAGE_GRANULARITIES, USAGE_GROUPS } from '@sluice/contracts/metering';
+import { z } from 'zod';
+
+export type UsageGroup = (typeof USAGE_GROUPS)[number];
+const MAX_GROUPS = 3;
+
+/** Of the last millisecond whose year has four digits: what PostgreSQL and RFC 3339 both read. */
+export const MAX_TIME = Date.UTC(9999, 11, 31, 23, 59, 59, 999);
+
+export const instant = z
+  .union([z.iso.datetime({ offset: true }), z.iso.date()], {
+    error: 'must be a time like 2026-11-20T10:00:00Z or a date like 2026-11-20',
+  })
+  .refine((text) => Date.parse(text) >= 0 && Date.parse(text) <= MAX_TIME, 'must be between the years 1970 and 9999');
+
+/** What PostgreSQL can hold as a text. */
+export const textSchema = z.string().refine((text) => !text.includes('\0'), 'must not contain the character U+0000');
+const name = textSchema.min(1).max(256);
+
+const groupsAmong = (allowed: readonly UsageGroup[]) =>
+  z.string().transform((text, context): UsageGroup[] => {
+    const parts = [...new Set(text.split(',').map((part) => part.trim()))];
+    const groups = parts.flatMap((part) => allowed.find((group) => group === part) ?? []);
+    const message =
+      groups.length < parts.length
+        ? `must be a list of ${allowed.join(', ')}`
+        : groups.length > MAX_GROUPS
+          ? `must be at most ${MAX_GROUPS} of ${allowed.join(', ')}`
+          : undefined;
+    if (message === undefined) return groups;
+    context.addIssue({ code: 'custom', message });
+    return z.NEVER;
+  });
+
+const which = {
+  from: instant.optional(),
+  to: instant.optional(),
+  groupBy: groupsAmong(USAGE_GROUPS).optional(),
+  granularity: z.enum(USAGE_GRANULARITIES).default('day'),
+  project: name.optional(),
+  model: name.optional(),
+  workload: name.optional(),
+};
+const ofKeys = { keyId: name.optional(), tag: name.optional() };
+const page = {
+  cursor: z.string().max(8_192).optional(),
+  limit: z.coerce.number().int().min(1).max(MAX_USAGE_ROWS).default(MAX_USAGE_ROWS),
+};
+
+/** The query string of `GET /api/usage`. */
+export const usageParamsSchema = z.strictObject({ ...which, ...ofKeys, ...page });
+
+/** Of `GET /api/keys/:id/usage` and `GET /v1/key/usage`: one key is not told apart by keys. */
+export const keyUsageParamsSchema = z.strictObject({
+  ...which,
+  groupBy: groupsAmong(USAGE_GROUPS.filter((group) => group !== 'key' && group !== 'tag')).optional(),
+  ...page,
+});
+
+/** What may be asked, wherever it is asked. */
+export type UsageParams = Partial<z.infer<typeof usageParamsSchema>> & z.infer<typeof keyUsageParamsSchema>;
