@@ -51,7 +51,12 @@ describe('the inference plane, done wrong', () => {
       'invalid_request',
       () => inference(hello(), { headers: { 'x-sluice-deadline-ms': 'soon' } }),
     ],
-    ['what is not there yet', 501, 'not_implemented', () => inference(hello(), { path: '/v1/key/usage' })],
+    [
+      'a method that is not for the path',
+      405,
+      'method_not_allowed',
+      () => inference(hello(), { path: '/v1/key/usage' }),
+    ],
     ['what is not there of a workload', 404, 'not_found', () => inference(hello(), { path: '/w/default/small/v1/x' })],
     ['a body over 10 MB', 413, 'request_too_large', () => inference('x'.repeat(10 * 1024 * 1024 + 1))],
   ] as const)('%s is %i %s', async (_what, status, code, request) => {

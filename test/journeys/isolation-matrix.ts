@@ -104,7 +104,7 @@ export const MATRIX: readonly Row[] = [
   onKey('PUT /api/keys/:id', 200, () => ({ description: 'changed' })),
   onKey('DELETE /api/keys/:id', 200),
   onKey('POST /api/keys/:id/rotate', 200, () => ({})),
-  notYet('GET /api/keys/:id/usage'),
+  onKey('GET /api/keys/:id/usage', 200),
   row('GET /v1/api-keys', { own: 200 }),
   row('POST /v1/api-keys', { own: 201, otherOrganization: NO_CREDIT }, named),
   onKey('GET /v1/api-keys/:id', 200),
@@ -165,13 +165,13 @@ export const MATRIX: readonly Row[] = [
   notYet('POST /api/subscriptions/:id/renew', { viewer: NO_SCOPE, otherProject: NO_PROJECT }),
   row('GET /api/usage', { own: 200 }),
   row('GET /api/usage/refusals', { own: 200 }),
-  notYet('GET /api/usage/export'),
   row(
     'GET /api/usage/completeness',
     { own: 200 },
     undefined,
     () => '/api/usage/completeness?from=2026-01-01&to=2026-01-02',
   ),
+  row('GET /api/usage/export', { own: 200 }),
   row(
     'GET /api/explain/:requestId',
     { own: 200, otherProject: NOT_FOUND, otherOrganization: NOT_FOUND },

@@ -202,6 +202,7 @@ describe('the inference plane', () => {
     ['GET', '/v1/models', undefined, 200],
     ['GET', '/v1/models/x', undefined, [404, 'model_not_found']],
     ['GET', '/v1/key', undefined, 200],
+    ['GET', '/v1/key/usage', undefined, [403, 'scope_insufficient']],
     ['GET', '/v1/generations/x', undefined, [404, 'not_found']],
   ] as const satisfies readonly (readonly [string, string, unknown, Expected])[];
   const inEveryPrefix = PATHS.flatMap(([method, path, body, own]) =>

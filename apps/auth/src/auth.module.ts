@@ -32,6 +32,7 @@ import { ApiKeysController } from './keys/api-keys.controller.js';
 import { BulkRevokeController } from './keys/bulk-revoke.controller.js';
 import { BulkRevokes } from './keys/bulk-revoke.service.js';
 import { KeyExpiry } from './keys/expiry.service.js';
+import { KeyLookupsController } from './keys/key-lookups.controller.js';
 import { KeyViews } from './keys/key-views.service.js';
 import { KeysController } from './keys/keys.controller.js';
 import { KeysService } from './keys/keys.service.js';
@@ -125,6 +126,7 @@ export class AuthModule {
         LeakReportsController,
         ApiKeysController,
         LookupsController,
+        KeyLookupsController,
         PreviousUsesController,
         OrganizationsController,
         OrganizationLookupsController,

@@ -4,6 +4,7 @@ import { managementProblem, problemHeaders, toRejected } from '@sluice/service-k
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { readBody } from './body.js';
 import type { GenerationsRoute } from './generations/generations.route.js';
+import type { KeyUsageRoute } from './generations/key-usage.route.js';
 import type { CountTokensRoute } from './inference/count-tokens.route.js';
 import { ENDPOINTS, type Endpoint } from './inference/endpoints.js';
 import type { InferenceRoute } from './inference/inference.route.js';
@@ -13,8 +14,6 @@ import { refuse } from './inference/refuse.js';
 import type { ManagementRoute } from './management/management.route.js';
 
 const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const;
-/** Of the inference plane, and not there yet. */
-const NOT_YET = ['/key/usage'];
 /** Read as it comes, not whole. */
 const STREAMED: Endpoint = 'audio/transcriptions';
 
@@ -24,13 +23,14 @@ export interface EdgeRoutes {
   readonly models: ModelsRoute;
   readonly key: KeyRoute;
   readonly generations: GenerationsRoute;
+  readonly keyUsage: KeyUsageRoute;
   readonly management: ManagementRoute;
   readonly bodyLimit: number;
 }
 
 /** Every path that clients call, as plain Fastify routes: no guards, pipes or interceptors stand in their way. */
 export function edgeRoutes(routes: EdgeRoutes) {
-  const { inference, countTokens, models, key, generations, management, bodyLimit } = routes;
+  const { inference, countTokens, models, key, generations, keyUsage, management, bodyLimit } = routes;
   return async (scope: FastifyInstance): Promise<void> => {
     // Bodies stay bytes: the inference path reads them itself, the management path hands them on.
     scope.removeAllContentTypeParsers();
@@ -66,21 +66,10 @@ export function edgeRoutes(routes: EdgeRoutes) {
         models.get(request, reply, (request.params as { '*': string })['*']),
       );
       only(scope, 'GET', `${prefix}/key`, (request, reply) => key.handle(request, reply));
+      only(scope, 'GET', `${prefix}/key/usage`, (request, reply) => keyUsage.handle(request, reply));
       only(scope, 'GET', `${prefix}/generations/:id`, (request, reply) =>
         generations.handle(request, reply, (request.params as { id: string }).id),
       );
-      for (const path of NOT_YET) {
-        scope.route({
-          method: [...METHODS],
-          url: prefix + path,
-          handler: (request, reply) =>
-            problem(
-              request,
-              reply,
-              new Rejected('not_implemented', `${request.method} /v1${path} is not implemented yet.`),
-            ),
-        });
-      }
     }
     const manage = (request: FastifyRequest, reply: FastifyReply) => management.handle(request, reply);
     for (const url of ['/api/*', '/v1/api-keys', '/v1/api-keys/*'])

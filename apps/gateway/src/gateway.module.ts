@@ -8,6 +8,7 @@ import { systemId } from '@sluice/primitives/id';
 import { HealthRegistry, logBroker, ServiceClient, ServiceTokens } from '@sluice/service-kit';
 import { Explanations } from './explain/explanations.service.js';
 import { GenerationsRoute } from './generations/generations.route.js';
+import { KeyUsageRoute } from './generations/key-usage.route.js';
 import type { GatewayConfig } from './gateway.config.js';
 import { Uploads } from './audio/uploads.service.js';
 import { Admission } from './inference/admission.service.js';
@@ -27,7 +28,9 @@ import { PreviousUses } from './keys/previous-uses.service.js';
 import { TombstonesController } from './keys/tombstones.controller.js';
 import { RedisLimiter } from './limits/redis-limiter.service.js';
 import { AuditClient } from './management/audit.client.js';
+import { KeyOwners } from './management/key-owners.client.js';
 import { ManagementRoute } from './management/management.route.js';
+import { Owners } from './management/owners.client.js';
 import { Organizations } from './organizations/organizations.service.js';
 import { Prices } from './prices/prices.service.js';
 import { RefusalCountsTeller } from './refusals/refusal-counts.service.js';
@@ -236,6 +239,12 @@ export class GatewayModule {
             new GenerationsRoute(admission, new ServiceClient('metering', config.METERING_URL, tokens), refusals),
         },
         {
+          provide: KeyUsageRoute,
+          inject: [Admission, ServiceTokens, Refusals],
+          useFactory: (admission: Admission, tokens: ServiceTokens, refusals: Refusals) =>
+            new KeyUsageRoute(admission, new ServiceClient('metering', config.METERING_URL, tokens), refusals),
+        },
+        {
           provide: ModelsRoute,
           inject: [Admission, Refusals],
           useFactory: (admission: Admission, refusals: Refusals) => new ModelsRoute(admission, refusals),
@@ -263,18 +272,22 @@ export class GatewayModule {
             explanations: Explanations,
           ) =>
             new ManagementRoute(
-              {
-                auth: config.AUTH_URL,
-                billing: config.BILLING_URL,
-                metering: config.METERING_URL,
-                router: config.ROUTER_URL,
-              },
+              new Owners(
+                {
+                  auth: config.AUTH_URL,
+                  billing: config.BILLING_URL,
+                  metering: config.METERING_URL,
+                  router: config.ROUTER_URL,
+                },
+                tokens,
+              ),
               keys,
               tokens,
               uses,
               new AuditClient(auth),
               refusals,
               explanations,
+              new KeyOwners(new ServiceClient('auth', config.AUTH_URL, tokens)),
             ),
         },
         Lifecycle,

@@ -3,6 +3,7 @@ import { edgeRoutes } from './edge.routes.js';
 import { gatewayConfig, type GatewayConfig } from './gateway.config.js';
 import { GatewayModule } from './gateway.module.js';
 import { GenerationsRoute } from './generations/generations.route.js';
+import { KeyUsageRoute } from './generations/key-usage.route.js';
 import { CountTokensRoute } from './inference/count-tokens.route.js';
 import { InferenceRoute } from './inference/inference.route.js';
 import { KeyRoute } from './inference/key.route.js';
@@ -23,6 +24,7 @@ export const gateway: ServiceOptions<GatewayConfig> = {
       models: app.get(ModelsRoute),
       key: app.get(KeyRoute),
       generations: app.get(GenerationsRoute),
+      keyUsage: app.get(KeyUsageRoute),
       management: app.get(ManagementRoute),
       bodyLimit: BODY_LIMIT,
     });

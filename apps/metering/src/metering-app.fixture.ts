@@ -29,6 +29,7 @@ export interface MeteringApp {
   readonly book: (records: readonly Partial<UsageRecord>[]) => Promise<void>;
   /** Asks as the gateway does, for this actor. */
   readonly ask: (path: string, who?: Actor, signal?: AbortSignal) => Promise<Response>;
+  readonly close: () => Promise<void>;
 }
 
 /** metering's HTTP on a database of its own. Nothing comes from NATS, which is not there. */
@@ -60,5 +61,10 @@ export async function startMeteringApp(databaseUrl: string): Promise<MeteringApp
         headers: { authorization: await gateway.headerFor('metering', who) },
         signal,
       }),
+    close: async () => {
+      // A client keeps some open that it never used, for which the server would wait.
+      app.getHttpServer().closeAllConnections();
+      await app.close();
+    },
   };
 }

@@ -36,6 +36,7 @@ import { RefusalRetention } from './refusals/refusal-retention.service.js';
 import { RefusalsConsumer } from './refusals/refusals.consumer.js';
 import { RefusalsController } from './refusals/refusals.controller.js';
 import { RefusalsStore } from './refusals/refusals.store.js';
+import { UsageExports } from './query/usage-exports.service.js';
 import { UsageQueryService } from './query/usage-query.service.js';
 import { UsageController } from './query/usage.controller.js';
 import { Retention } from './retention/retention.service.js';
@@ -171,6 +172,7 @@ export class MeteringModule {
         },
         KeyNames,
         UsageQueryService,
+        { provide: UsageExports, useFactory: () => new UsageExports(orm.em, config.DATABASE_URL) },
         Generations,
         Lifecycle,
       ],

@@ -82,16 +82,20 @@ export interface Operation {
   readonly permission: Permission;
   /** Fields of the body that the audit keeps, for a command whose owner is not auth (auth's own are audited as events). */
   readonly audited?: readonly string[];
+  /** `:id` is an inference key, which the owner does not know: auth is asked first whether the actor may see it. */
+  readonly ofKey?: true;
+  /** Of any length: it is passed on as it comes. */
+  readonly streamed?: true;
 }
 
-const on = (owner: Owner, methods: string, path: string, permission: Permission, audited?: readonly string[]) =>
-  methods.split(' ').map((method) => ({
-    method: method as Operation['method'],
-    path,
-    owner,
-    permission,
-    ...(audited === undefined ? {} : { audited }),
-  }));
+const on = (
+  owner: Owner,
+  methods: string,
+  path: string,
+  permission: Permission,
+  more: Pick<Operation, 'audited' | 'ofKey' | 'streamed'> = {},
+): Operation[] =>
+  methods.split(' ').map((method) => ({ method: method as Operation['method'], path, owner, permission, ...more }));
 
 /** Usage records that a service set aside. */
 const quarantineOf = (owner: 'metering' | 'billing') => {
@@ -99,8 +103,8 @@ const quarantineOf = (owner: 'metering' | 'billing') => {
   return [
     ...on(owner, 'GET', path, 'operator'),
     ...on(owner, 'GET', `${path}/:hash`, 'operator'),
-    ...on(owner, 'POST', `${path}/:hash/redrive`, 'operator', []),
-    ...on(owner, 'POST', `${path}/:hash/drop`, 'operator', ['reason']),
+    ...on(owner, 'POST', `${path}/:hash/redrive`, 'operator', { audited: [] }),
+    ...on(owner, 'POST', `${path}/:hash/drop`, 'operator', { audited: ['reason'] }),
   ];
 };
 
@@ -117,7 +121,7 @@ export const OPERATIONS: readonly Operation[] = [
   ...on('auth', 'GET', '/api/keys/:id', 'keys:read'),
   ...on('auth', 'PUT DELETE', '/api/keys/:id', 'keys:write'),
   ...on('auth', 'POST', '/api/keys/:id/rotate', 'keys:write'),
-  ...on('not-yet', 'GET', '/api/keys/:id/usage', 'usage:read'),
+  ...on('metering', 'GET', '/api/keys/:id/usage', 'usage:read', { ofKey: true }),
   ...on('auth', 'GET', '/v1/api-keys', 'keys:read'),
   ...on('auth', 'POST', '/v1/api-keys', 'keys:write'),
   ...on('auth', 'GET', '/v1/api-keys/:id', 'keys:read'),
@@ -157,8 +161,8 @@ export const OPERATIONS: readonly Operation[] = [
   ...on('not-yet', 'POST', '/api/subscriptions/:id/renew', 'billing:write'),
   ...on('metering', 'GET', '/api/usage', 'usage:read'),
   ...on('metering', 'GET', '/api/usage/refusals', 'usage:read'),
-  ...on('not-yet', 'GET', '/api/usage/export', 'usage:read'),
   ...on('metering', 'GET', '/api/usage/completeness', 'usage:read'),
+  ...on('metering', 'GET', '/api/usage/export', 'usage:read', { streamed: true }),
   ...on('gateway', 'GET', '/api/explain/:requestId', 'usage:read'),
   ...on('auth', 'GET POST', '/api/operator/organizations', 'operator'),
   ...on('auth', 'GET', '/api/operator/organizations/:id', 'operator'),
@@ -168,12 +172,12 @@ export const OPERATIONS: readonly Operation[] = [
   ...on('auth', 'DELETE', '/api/operator/credentials/:id', 'operator'),
   ...on('auth', 'GET', '/api/operator/audit', 'operator'),
   ...on('billing', 'GET', '/api/operator/prices', 'operator'),
-  ...on('billing', 'POST', '/api/operator/prices', 'operator', ['model', 'prices', 'effectiveFrom']),
-  ...on('billing', 'POST', '/api/operator/credits', 'operator', ['organizationId', 'amount', 'reason']),
   ...on('metering', 'GET', '/api/operator/usage/completeness', 'operator'),
-  ...on('metering', 'POST', '/api/operator/usage/boots/:boot/close', 'operator', ['reason']),
   ...quarantineOf('metering'),
   ...quarantineOf('billing'),
+  ...on('metering', 'POST', '/api/operator/usage/boots/:boot/close', 'operator', { audited: ['reason'] }),
+  ...on('billing', 'POST', '/api/operator/prices', 'operator', { audited: ['model', 'prices', 'effectiveFrom'] }),
+  ...on('billing', 'POST', '/api/operator/credits', 'operator', { audited: ['organizationId', 'amount', 'reason'] }),
   ...on('not-yet', 'GET POST', '/api/operator/pools', 'operator'),
   ...on('router', 'GET', '/api/operator/workers', 'operator'),
   ...on('not-yet', 'POST', '/api/operator/workers', 'operator'),

@@ -22,4 +22,5 @@ export { INTAKE_MIGRATIONS } from './migrations/intake.js';
 export { enqueue, type OutboundMessage, type OutboxMessage } from './outbox.js';
 export { OutboxRelay, type OutboxRelayOptions, type OutboxStats } from './outbox-relay.js';
 export { Quarantine, type Quarantined, type Redriven } from './quarantine.js';
+export { snapshotPages, type SnapshotOptions } from './snapshot-pages.js';
 export { replaced, unnest, type UnnestColumns } from './unnest.js';

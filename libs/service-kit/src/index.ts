@@ -2,6 +2,7 @@ export { logBroker } from './broker-log.js';
 export { AllowServices, ManagementActor, requireOperator, requireOrganization } from './callers.guard.js';
 export { countHandled, gaugeDeadLetters } from './consumers.js';
 export { baseConfig, ConfigError, defineConfig, json, secretPrefixes, type BaseConfig } from './config.js';
+export { csvLine } from './csv.js';
 export { gauge } from './gauge.js';
 export { HealthRegistry } from './health.controller.js';
 export { loggerFor } from './logger.js';

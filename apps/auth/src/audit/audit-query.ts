@@ -1,4 +1,5 @@
 import type { AuditEntry } from '@sluice/contracts/audit';
+import { csvLine } from '@sluice/service-kit';
 import { z } from 'zod';
 
 const text = z.string().min(1).max(512);
@@ -63,13 +64,4 @@ export const exportHead = (format: ExportFormat, after: number): string =>
   format === 'csv' && after === 0 ? `${COLUMNS.join(',')}\r\n` : '';
 
 export const exportLine = (format: ExportFormat, entry: ShownEntry): string =>
-  format === 'csv' ? `${COLUMNS.map((name) => csv(entry[name])).join(',')}\r\n` : `${JSON.stringify(entry)}\n`;
-
-/** RFC 4180. What a spreadsheet would take for a formula gets an apostrophe: it may be somebody else's text. */
-function csv(value: ShownEntry[keyof ShownEntry]): string {
-  if (value === null) return '';
-  if (typeof value === 'number') return String(value);
-  const plain = typeof value === 'string' ? value : JSON.stringify(value);
-  const safe = /^[=+\-@\t\r]/.test(plain) ? `'${plain}` : plain;
-  return `"${safe.replaceAll('"', '""')}"`;
-}
+  format === 'csv' ? csvLine(COLUMNS.map((name) => entry[name])) : `${JSON.stringify(entry)}\n`;

@@ -21,6 +21,7 @@ import { SessionsService } from '../sessions/sessions.service.js';
 import { ApiKeysController } from './api-keys.controller.js';
 import { BulkRevokeController } from './bulk-revoke.controller.js';
 import { BulkRevokes } from './bulk-revoke.service.js';
+import { KeyLookupsController } from './key-lookups.controller.js';
 import { KeyViews } from './key-views.service.js';
 import { KeysController } from './keys.controller.js';
 import { KeysService } from './keys.service.js';
@@ -101,6 +102,7 @@ export async function keysApp(url: string) {
     module: Part,
     controllers: [
       KeysController,
+      KeyLookupsController,
       ManagementKeysController,
       BulkRevokeController,
       LeakReportsController,

@@ -12,7 +12,9 @@ import type { PreviousUses } from '../keys/previous-uses.service.js';
 import type { Explanations } from '../explain/explanations.service.js';
 import type { Refused, Refusals } from '../refusals/refusals.service.js';
 import { AuditClient } from './audit.client.js';
+import type { KeyOwners } from './key-owners.client.js';
 import { ManagementRoute } from './management.route.js';
+import { Owners } from './owners.client.js';
 
 let auth: ReturnType<typeof keysWithAuth>;
 let billing: Server;
@@ -48,14 +50,16 @@ beforeEach(async () => {
   const refusals = {
     note: (_request: unknown, why: { code: string }, about: Refused) => refused.push({ code: why.code, ...about }),
   };
+  const tokens = { headerFor: async () => 'Bearer t' } as unknown as ServiceTokens;
   route = new ManagementRoute(
-    { billing: `http://127.0.0.1:${(billing.address() as AddressInfo).port}` },
+    new Owners({ billing: `http://127.0.0.1:${(billing.address() as AddressInfo).port}` }, tokens),
     auth.keys,
-    { headerFor: async () => 'Bearer t' } as unknown as ServiceTokens,
+    tokens,
     { note: () => {} } as unknown as PreviousUses,
     new AuditClient({ tell } as unknown as ServiceClient),
     refusals as unknown as Refusals,
     {} as Explanations,
+    { close: async () => {} } as KeyOwners,
   );
   gateway = fastify();
   gateway.removeAllContentTypeParsers();

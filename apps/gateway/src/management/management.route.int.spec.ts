@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import type { Actor } from '@sluice/contracts/actor';
 import type { Credential } from '@sluice/contracts/auth';
 import { aCredential } from '@sluice/contracts/credential.fixture';
+import { Rejected } from '@sluice/contracts/errors';
 import type { ServiceTokens } from '@sluice/service-kit';
 import fastify, { type FastifyInstance } from 'fastify';
 import { register } from 'prom-client';
@@ -12,7 +13,9 @@ import { keysWithAuth } from '../keys/keys.fixture.js';
 import type { PreviousUses } from '../keys/previous-uses.service.js';
 import type { Refusals } from '../refusals/refusals.service.js';
 import type { AuditClient } from './audit.client.js';
+import type { KeyOwners } from './key-owners.client.js';
 import { ManagementRoute } from './management.route.js';
+import { Owners } from './owners.client.js';
 
 let auth: ReturnType<typeof keysWithAuth>;
 let owner: Server;
@@ -24,6 +27,8 @@ let answer: (request: IncomingMessage, response: ServerResponse) => void;
 let commands: string[];
 /** What the gateway itself answers. */
 let explain: (actor: Actor, id: string) => object;
+/** Throws for a key that the actor may not see. */
+let owns: (actor: Actor, id: string) => void;
 let actor: Actor | undefined;
 /** Happens while the actor is signed. */
 let meanwhile: () => void;
@@ -35,6 +40,7 @@ beforeEach(async () => {
   auth = keysWithAuth();
   commands = [];
   explain = () => ({});
+  owns = () => {};
   meanwhile = () => {};
   answer = (_request, response) => response.end('{"success":true}');
   owner = createServer((request, response) => {
@@ -50,14 +56,16 @@ beforeEach(async () => {
       return 'Bearer t';
     },
   } as unknown as ServiceTokens;
+  const ownerUrl = `http://127.0.0.1:${(owner.address() as AddressInfo).port}`;
   route = new ManagementRoute(
-    { auth: `http://127.0.0.1:${(owner.address() as AddressInfo).port}` },
+    new Owners({ auth: ownerUrl, metering: ownerUrl }, tokens),
     auth.keys,
     tokens,
     { note: () => {} } as unknown as PreviousUses,
     { takes: () => false } as unknown as AuditClient,
     { note: () => {} } as unknown as Refusals,
     { find: async (...asked: [Actor, string]) => explain(...asked) } as unknown as Explanations,
+    { require: async (...asked: [Actor, string]) => owns(...asked), close: async () => {} } as unknown as KeyOwners,
   );
   gateway = fastify({ trustProxy: ['127.0.0.1'] });
   gateway.removeAllContentTypeParsers();
@@ -181,6 +189,19 @@ describe('the management plane', () => {
     };
     const late = await call(secret, 'GET', '/api/explain/r1');
     expect([late.status, late.text]).toEqual([401, expect.not.stringContaining('secret')]);
+  });
+
+  it("asks metering for a key's usage when auth says that the actor may see the key, and says 404 when it does not", async () => {
+    const secret = auth.add('management', admin({ project: 'p1' }));
+    const asked: unknown[] = [];
+    owns = ({ organizationId, project }, id) => asked.push([organizationId, project, id]);
+    expect((await call(secret, 'GET', '/api/keys/k1/usage?granularity=total')).status).toBe(200);
+    expect([asked, commands]).toEqual([[['o1', 'p1', 'k1']], ['GET /api/keys/k1/usage?granularity=total']]);
+    owns = () => {
+      throw new Rejected('not_found');
+    };
+    const others = await call(secret, 'GET', '/api/keys/k2/usage');
+    expect([others.status, codeOf(others), commands.length]).toEqual([404, 'not_found', 1]);
   });
 
   it('answers the command by which a credential ends itself', async () => {

@@ -1,5 +1,6 @@
+import { Readable } from 'node:stream';
 import { ERRORS, Rejected, type ErrorCode } from '@sluice/contracts/errors';
-import type { Actor, ServiceName } from '@sluice/contracts/actor';
+import type { Actor } from '@sluice/contracts/actor';
 import type { Credential } from '@sluice/contracts/auth';
 import { may, ORGANIZATION_WIDE, type Operation, type Permission } from '@sluice/contracts/operations';
 import { planeOf } from '@sluice/primitives/secret';
@@ -9,38 +10,31 @@ import {
   ok,
   openaiProblem,
   problemHeaders,
-  refusesToken,
   toRejected,
   type ServiceTokens,
 } from '@sluice/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Counter } from 'prom-client';
-import { Pool } from 'undici';
 import type { Explanations } from '../explain/explanations.service.js';
 import type { Keys } from '../keys/keys.service.js';
 import { requireAddress } from '../keys/permits.js';
 import type { PreviousUses } from '../keys/previous-uses.service.js';
 import type { Refusals } from '../refusals/refusals.service.js';
 import type { AuditClient } from './audit.client.js';
+import type { KeyOwners } from './key-owners.client.js';
+import type { Answer, Owners } from './owners.client.js';
 import { findRoute } from './routes.js';
 
-const TIMEOUT_MS = 15_000;
-const CONNECTIONS = 64;
+/** How long a client may take nothing of a streamed answer. Longer than the owner may need for the next part of it. */
+const STALL_MS = 60_000;
 /** What an owner may see of a client's headers beside the body. */
 const PASSED_HEADERS = ['content-type', 'idempotency-key', 'if-match'] as const;
 /** What a client may see of an owner's. */
 const ANSWERED_HEADERS = ['content-type', 'etag', 'retry-after', 'location', 'content-disposition', 'link'] as const;
 
-interface Answer {
-  readonly status: number;
-  readonly headers: Readonly<Record<string, string | undefined>>;
-  readonly bytes: Buffer;
-}
-
 /** The management plane's edge: finds out who asks, and hands the command to its owner with a signed actor. */
 export class ManagementRoute {
   private readonly log = loggerFor('management');
-  private readonly pools = new Map<ServiceName, Pool>();
   private readonly requests = new Counter({
     name: 'gateway_management_requests_total',
     help: 'Management requests by owner and result (a code of the error catalogue, or the status of the owner)',
@@ -48,21 +42,15 @@ export class ManagementRoute {
   });
 
   constructor(
-    urls: Readonly<Partial<Record<ServiceName, string>>>,
+    private readonly owners: Owners,
     private readonly keys: Keys,
     private readonly tokens: ServiceTokens,
     private readonly previousUses: PreviousUses,
     private readonly audit: AuditClient,
     private readonly refusals: Refusals,
     private readonly explanations: Explanations,
-  ) {
-    for (const [service, url] of Object.entries(urls)) {
-      this.pools.set(
-        service as ServiceName,
-        new Pool(url, { connections: CONNECTIONS, connectTimeout: 1_000, headersTimeout: TIMEOUT_MS }),
-      );
-    }
-  }
+    private readonly keyOwners: KeyOwners,
+  ) {}
 
   async handle(request: FastifyRequest, reply: FastifyReply): Promise<void> {
     const path = request.url.split('?', 1)[0]!;
@@ -77,9 +65,9 @@ export class ManagementRoute {
         void reply.header('allow', route.allow);
         throw new Rejected('method_not_allowed', `${request.method} is not for this path; it takes ${route.allow}.`);
       }
-      const { status, bytes } = await this.forward(route.operation, digest, request, reply);
+      const { status, body } = await this.forward(route.operation, digest, request, reply);
       this.requests.inc({ service, result: String(status) });
-      const why = status >= 400 ? refusalIn(bytes) : undefined;
+      const why = status >= 400 && Buffer.isBuffer(body) ? refusalIn(body) : undefined;
       if (why) this.refusals.note(request, why, { operation, status });
     } catch (error) {
       const rejected = toRejected(error);
@@ -96,7 +84,7 @@ export class ManagementRoute {
   }
 
   async close(): Promise<void> {
-    await Promise.all(Array.from(this.pools.values(), (pool) => pool.close()));
+    await Promise.all([this.owners.close(), this.keyOwners.close()]);
   }
 
   /** The digest of a credential of this plane, alive a moment ago. */
@@ -113,7 +101,7 @@ export class ManagementRoute {
     digest: string | undefined,
     request: FastifyRequest,
     reply: FastifyReply,
-  ): Promise<Answer> {
+  ): Promise<Answer<Buffer | Readable>> {
     const { owner, permission, method, path } = operation;
     const actor = actorOf(digest === undefined ? undefined : await this.alive(digest, request), request);
     requirePermission(actor, permission);
@@ -121,9 +109,11 @@ export class ManagementRoute {
     const given = request.body as Buffer | undefined;
     const body = given?.length ? given : undefined;
     const called = request.url.split('?', 1)[0]!;
+    if (operation.ofKey) await this.keyOwners.require(actor, called.split('/')[path.split('/').indexOf(':id')]!);
     const audited = this.audit.takes(operation);
     if (audited) await this.audit.command(actor, operation, called, body);
-    let answer: Answer;
+    const gone = new AbortController();
+    let answer: Answer<Buffer | Readable>;
     if (owner === 'gateway') answer = await this.explain(actor, called);
     else {
       const authorization = await this.tokens.headerFor(owner, actor);
@@ -135,7 +125,11 @@ export class ManagementRoute {
         // Many clients name a type with every request; a DELETE without a body is not one with bad JSON.
         if (typeof value === 'string' && (body || name !== 'content-type')) headers[name] = value;
       }
-      answer = await this.send(owner, { method: request.method, path: request.url, headers, body: body ?? null });
+      const order = { method: request.method, path: request.url, headers, body: body ?? null };
+      if (operation.streamed) {
+        reply.raw.once('close', () => gone.abort());
+        answer = await this.owners.stream(owner, order, gone.signal);
+      } else answer = await this.owners.ask(owner, order);
     }
     if (audited) this.audit.outcome(actor, operation, called, answer.status);
     // And before what was read goes out. A command is done, and may have ended its own credential, as a logout does.
@@ -147,14 +141,29 @@ export class ManagementRoute {
       const value = answer.headers[name];
       if (value !== undefined) shown[name] = value;
     }
-    await reply.status(answer.status).headers(shown).send(answer.bytes);
+    void reply.status(answer.status).headers(shown);
+    if (Buffer.isBuffer(answer.body)) await reply.send(answer.body);
+    else {
+      reply.raw.setTimeout(STALL_MS, () => reply.raw.destroy());
+      const holds = () => this.holds(digest, request, permission);
+      const parts = this.whileAlive(answer.body, holds, () => this.keys.find(digest!));
+      await reply.send(Readable.from(parts, { objectMode: false }));
+    }
     return answer;
+  }
+
+  /** The parts of an answer, for as long as the credential is good: it ends with an error, which breaks the connection off. */
+  private async *whileAlive(body: Readable, holds: () => boolean, prove: () => Promise<unknown>) {
+    for await (const part of body) {
+      while (!holds()) await prove();
+      yield part as Buffer;
+    }
   }
 
   /** The only operation of the gateway's own. */
   private async explain(actor: Actor, called: string): Promise<Answer> {
     const explanation = await this.explanations.find(actor, called.slice(called.lastIndexOf('/') + 1));
-    return { status: 200, headers: {}, bytes: Buffer.from(JSON.stringify(ok(explanation))) };
+    return { status: 200, headers: {}, body: Buffer.from(JSON.stringify(ok(explanation))) };
   }
 
   /** @throws Rejected `invalid_api_key`, `api_key_expired`, `ip_not_allowed`, `unavailable` */
@@ -172,29 +181,6 @@ export class ManagementRoute {
     requireAddress(credential, request.ip);
     requirePermission(actorOf(credential, request), permission);
     return true;
-  }
-
-  private async send(
-    service: ServiceName,
-    order: { method: string; path: string; headers: Record<string, string>; body: Buffer | null },
-  ): Promise<Answer> {
-    let answer: Answer;
-    try {
-      const { statusCode, headers, body } = await this.pools.get(service)!.request({
-        ...order,
-        method: order.method,
-        signal: AbortSignal.timeout(TIMEOUT_MS),
-      });
-      const bytes = Buffer.from(await body.arrayBuffer());
-      answer = { status: statusCode, headers: headers as Record<string, string | undefined>, bytes };
-    } catch (cause) {
-      if ((cause as Error).name === 'TimeoutError')
-        throw new Rejected('timeout', `${service} did not answer in time.`, { cause });
-      throw new Rejected('unavailable', `${service} does not answer.`, { retryAfter: 1, cause });
-    }
-    // The gateway's token, not the client's credential.
-    if (refusesToken(answer.status, answer.bytes)) throw this.tokens.refusedBy(service);
-    return answer;
   }
 }
 

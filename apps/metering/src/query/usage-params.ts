@@ -57,5 +57,14 @@ export const keyUsageParamsSchema = z.strictObject({
   ...page,
 });
 
+export const EXPORT_FORMATS = ['csv', 'jsonl'] as const;
+
+/** Of `GET /api/usage/export`: all rows of the window, so no pages. */
+export const usageExportParamsSchema = z.strictObject({
+  ...which,
+  ...ofKeys,
+  format: z.enum(EXPORT_FORMATS).default('jsonl'),
+});
+
 /** What may be asked, wherever it is asked. */
 export type UsageParams = Partial<z.infer<typeof usageParamsSchema>> & z.infer<typeof keyUsageParamsSchema>;

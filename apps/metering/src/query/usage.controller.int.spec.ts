@@ -16,7 +16,7 @@ beforeAll(async () => {
     times.flatMap((endedAt) => ['red', 'blue'].map((project) => ({ endedAt, project, keyId: `key-${project}` }))),
   );
 }, 300_000);
-afterAll(() => metering?.app.close());
+afterAll(() => metering?.close());
 
 interface Answer {
   readonly data: UsageRow[];

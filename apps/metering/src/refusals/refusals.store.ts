@@ -4,7 +4,7 @@ import type { RefusalRow } from '@sluice/contracts/metering';
 import { unnest } from '@sluice/event-store';
 import { rfc3339 } from '@sluice/primitives/clock';
 import { sql } from 'kysely';
-import { count } from '../query/usage-query.js';
+import { count } from '../query/usage-row.js';
 import { tablesOf } from '../tables.js';
 import { refusalCursor, type RefusalPosition, type RefusalQuery } from './refusal-query.js';
 import type { RefusalsRow } from './refusals.js';
