@@ -85,6 +85,7 @@ const ANSWERS: Record<Name, Answers> = {
     },
     'GET /api/keys': { success: true, data: [] },
     'GET /internal/refusals/': unknown,
+    'GET /internal/keys/': { keyId: 'k1' },
   },
   billing: {
     'GET /internal/prices': {
@@ -101,7 +102,13 @@ const ANSWERS: Record<Name, Answers> = {
     'GET /internal/usage/settled/': { below: 0 },
     'POST /api/operator/credits': { success: true, data: {} },
   },
-  metering: { 'GET /internal/usage/settled/': { below: 0 }, 'GET /internal/usage/records/': unknown },
+  metering: {
+    'GET /internal/usage/settled/': { below: 0 },
+    'GET /internal/usage/records/': unknown,
+    'GET /internal/usage/keys/': { data: [], nextCursor: null },
+    'GET /api/usage/export': { success: true },
+    'GET /api/keys/': { success: true, data: [] },
+  },
   router: {
     'GET /internal/models': { models: [{ id: 'm', dialects: ['openai'] }] },
     'POST /tokenize': (_request, response) => {
@@ -122,7 +129,7 @@ function issue(kind: keyof typeof SOMEONE, change: Partial<Credential>): string 
   return secret;
 }
 const SOMEONE: Record<'credit' | 'management' | 'operator', Partial<Credential>> = {
-  credit: {},
+  credit: { scopes: ['inference:read', 'inference:write', 'analytics:read'] },
   management: { scopes: ['admin'] },
   operator: { organizationId: null },
 };
@@ -153,7 +160,10 @@ const ASKED = {
   message: { method: 'POST', path: '/v1/messages', body: { model: 'm', max_tokens: 9, messages } },
   count: { method: 'POST', path: '/v1/messages/count_tokens', body: { model: 'm', messages } },
   record: { method: 'GET', path: `/v1/generations/${systemId()}` },
+  ownUsage: { method: 'GET', path: '/v1/key/usage' },
   keys: { method: 'GET', path: '/api/keys' },
+  keyUsage: { method: 'GET', path: '/api/keys/k1/usage' },
+  export: { method: 'GET', path: '/api/usage/export' },
   explanation: { method: 'GET', path: `/api/explain/${systemId()}` },
   credits: { method: 'POST', path: '/api/operator/credits', body: { organizationId: 'o1', amount: '1' } },
 };
@@ -173,7 +183,11 @@ describe('a service that refuses the service token of the gateway', () => {
     ['message', 'credit', 'router', '/v1/', OVERLOADED, 200],
     ['count', 'credit', 'router', '/tokenize', OVERLOADED, 200],
     ['record', 'credit', 'metering', '/internal/usage/records', UNAVAILABLE, 404],
+    ['ownUsage', 'credit', 'metering', '/internal/usage/keys', UNAVAILABLE, 200],
     ['keys', 'management', 'auth', '/api/', UNAVAILABLE, 200],
+    ['keyUsage', 'management', 'auth', '/internal/keys', UNAVAILABLE, 200],
+    ['keyUsage', 'management', 'metering', '/api/keys', UNAVAILABLE, 200],
+    ['export', 'management', 'metering', '/api/usage/export', UNAVAILABLE, 200],
     ['explanation', 'management', 'auth', '/internal/refusals', UNAVAILABLE, 404],
     ['explanation', 'management', 'metering', '/internal/usage/records', UNAVAILABLE, 404],
     ['credits', 'operator', 'auth', '/internal/audit', UNAVAILABLE, 200],

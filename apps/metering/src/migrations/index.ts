@@ -3,7 +3,7 @@ import { GAP_MIGRATIONS, INTAKE_MIGRATIONS, MESSAGING_MIGRATIONS } from '@sluice
 import { Migration } from '@mikro-orm/migrations';
 import { PartitionUsageRecords } from './007-usage-records-by-day.js';
 import { RollupsByOutcome } from './008-rollups-by-outcome.js';
-import { CreateKeyTags } from './009-key-tags.js';
+import { CreateKeyTags, IndexRollupsByKey } from './009-key-usage.js';
 import { CreateBoots } from './010-completeness.js';
 import { CreateRefusals } from './011-refusals.js';
 import { CreateLateDays } from './012-late-days.js';
@@ -138,6 +138,7 @@ export const MIGRATIONS: readonly MigrationObject[] = [
   { name: 'metering-007-usage-records-by-day', class: PartitionUsageRecords },
   { name: 'metering-008-rollups-by-outcome', class: RollupsByOutcome },
   { name: 'metering-009-key-tags', class: CreateKeyTags },
+  { name: 'metering-009-rollups-by-key', class: IndexRollupsByKey },
   ...MESSAGING_MIGRATIONS,
   ...GAP_MIGRATIONS,
   { name: 'metering-010-completeness', class: CreateBoots },
