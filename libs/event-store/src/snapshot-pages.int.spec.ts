@@ -33,8 +33,9 @@ const sizes = async (sql: string, parameters: unknown[] = []) => {
   for await (const page of pages(sql, parameters)) found.push(page.length);
   return found;
 };
-const sessions = async () =>
-  (await admin.query(`select 1 from pg_stat_activity where application_name = 'snapshot-test'`)).rows.length;
+const sessions = async (which = 'true') =>
+  (await admin.query(`select 1 from pg_stat_activity where application_name = 'snapshot-test' and ${which}`)).rows
+    .length;
 const gone = () => until(async () => (await sessions()) === 0);
 
 describe('the pages of a snapshot', () => {
@@ -66,7 +67,7 @@ describe('the pages of a snapshot', () => {
     const leave = new AbortController();
     const asked = pages('select 1 as n, pg_sleep(600)', [], { signal: leave.signal, pageMs: 900_000 }).next();
     const ended = expect(asked).rejects.toThrow('nobody reads');
-    await until(async () => (await sessions()) === 1);
+    await until(async () => (await sessions(`query like 'fetch%' and state = 'active'`)) === 1);
     leave.abort(new Error('nobody reads'));
     await ended;
     await gone();
