@@ -99,7 +99,12 @@ describe('what was used', () => {
   });
 
   it('of one key is the same on both planes, by model and in all', async () => {
-    for (const query of [`${TOTAL}&groupBy=model`, `${FROM}&groupBy=model,workload`, `${FROM}&granularity=hour`, TOTAL]) {
+    for (const query of [
+      `${TOTAL}&groupBy=model`,
+      `${FROM}&groupBy=model,workload`,
+      `${FROM}&granularity=hour`,
+      TOTAL,
+    ]) {
       const managed = (await manage<UsageRow[]>('GET', `/api/keys/${night.id}/usage?${query}`)).body.data;
       expect(managed.reduce((sum, row) => sum + row.outputTokens, 0)).toBe(12);
       for (const prefix of ['/v1', '/inference/v1']) {
