@@ -110,6 +110,7 @@ class Lifecycle implements OnModuleInit, OnApplicationShutdown {
 export class MeteringModule {
   static async with(config: MeteringConfig): Promise<DynamicModule> {
     const orm = await MikroORM.init(meteringDatabase(config.DATABASE_URL));
+    const questions = await MikroORM.init(meteringDatabase(config.DATABASE_URL));
     const messaging = connect({ url: config.NATS_URL, name: 'metering' });
     const relay = new OutboxRelay({
       em: orm.em,
@@ -171,7 +172,7 @@ export class MeteringModule {
             new Quarantine(orm.em, (content, boot) => usage.take(batchOfOne(content, boot))),
         },
         KeyNames,
-        UsageQueryService,
+        { provide: UsageQueryService, useValue: new UsageQueryService(questions) },
         { provide: UsageExports, useFactory: () => new UsageExports(orm.em, config.DATABASE_URL) },
         Generations,
         Lifecycle,

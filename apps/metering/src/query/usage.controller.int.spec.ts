@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { UsageRow } from '@sluice/contracts/metering';
-import { withBacking } from '@sluice/testing';
+import { until, withBacking } from '@sluice/testing';
+import { Client } from 'pg';
 import { KeyNames } from '../keys/key-names.store.js';
 import { aManager, startMeteringApp, type MeteringApp } from '../metering-app.fixture.js';
 
@@ -9,8 +10,10 @@ const MARCH = 'from=2026-03-01&to=2026-04-01';
 const manager = aManager('org-1');
 
 let metering: MeteringApp;
+let url: string;
 beforeAll(async () => {
-  metering = await startMeteringApp((await backing.database('metering-query')).url);
+  ({ url } = await backing.database('metering-query'));
+  metering = await startMeteringApp(url);
   const times = ['2026-03-01T10:00:00Z', '2026-03-01T10:00:30Z', '2026-03-01T10:01:00Z', '2026-03-02T00:00:00Z'];
   await metering.book(
     times.flatMap((endedAt) => ['red', 'blue'].map((project) => ({ endedAt, project, keyId: `key-${project}` }))),
@@ -115,4 +118,27 @@ describe('usage of one key', () => {
       expect(error).toMatchObject({ code: 'invalid_request', param });
     }
   });
+});
+
+it('is booked however many ask and wait for it', async () => {
+  const admin = new Client({ connectionString: url });
+  await admin.connect();
+  try {
+    await admin.query('begin');
+    await admin.query('lock table key_names');
+    const asked = Array.from({ length: 40 }, () => list(`${MARCH}&groupBy=key`));
+    const waiting = async () =>
+      (
+        await admin.query(
+          'select 1 from pg_locks join pg_database d on d.oid = database where datname = current_database() and not granted',
+        )
+      ).rows.length;
+    await until(async () => (await waiting()) > 1);
+    await metering.book([{ organizationId: 'org-busy' }]);
+    expect(await waiting()).toBeGreaterThan(1);
+    await admin.query('rollback');
+    for (const { data } of await Promise.all(asked)) expect(data).toHaveLength(4);
+  } finally {
+    await admin.end();
+  }
 });
