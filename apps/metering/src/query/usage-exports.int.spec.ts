@@ -24,8 +24,8 @@ beforeAll(async () => {
   await metering.book([{ endedAt: days[0]!, keyId: 'of another', organizationId: 'org-2' }]);
   await metering.book([{ endedAt: days[0]!, keyId: 'many', organizationId: 'org-many' }]);
   await admin.query(
-    `insert into usage_by_day select (jsonb_populate_record(u, jsonb_build_object('key_id', 'k' || i))).*
-     from usage_by_day u, generate_series(1, $1::int) i where u.key_id = 'many'`,
+    `insert into usage_by_day select r.* from usage_by_day u, generate_series(1, $1::int) i,
+       jsonb_populate_record(u, jsonb_build_object('key_id', 'k' || i)) r where u.key_id = 'many'`,
     [MANY],
   );
   const told = { organizationId: 'org-1', tags: ['-tag'], at: '2026-03-01T00:00:00.000Z' };

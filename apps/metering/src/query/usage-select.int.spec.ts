@@ -26,10 +26,11 @@ beforeAll(async () => {
   await metering.book([{ endedAt: '2026-01-01T00:00:00Z', organizationId: 'seed' }]);
   const db = tablesOf(orm.em.fork());
   await sql`
-    insert into usage_by_day select (jsonb_populate_record(u, jsonb_build_object(
-      'organization_id', 'o' || o, 'key_id', 'o' || o || '-' || k, 'bucket', u.bucket + d * interval '1 day'))).*
+    insert into usage_by_day select r.*
     from usage_by_day u, generate_series(0, ${DAYS - 1}::int) d, generate_series(1, 60) o,
-      generate_series(1, case when o = 7 then ${MANY_KEYS}::int else ${KEYS}::int end) k
+      generate_series(1, case when o = 7 then ${MANY_KEYS}::int else ${KEYS}::int end) k,
+      jsonb_populate_record(u, jsonb_build_object(
+        'organization_id', 'o' || o, 'key_id', 'o' || o || '-' || k, 'bucket', u.bucket + d * interval '1 day')) r
     where u.organization_id = 'seed'`.execute(db);
   await sql`analyze usage_by_day`.execute(db);
 }, 300_000);

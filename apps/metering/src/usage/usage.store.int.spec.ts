@@ -6,7 +6,8 @@ import { migrate } from '@sluice/event-store';
 import { withBacking } from '@sluice/testing';
 import { Client } from 'pg';
 import { meteringDatabase } from '../database.js';
-import { usageParamsSchema, usageQuery } from '../query/usage-query.js';
+import { usageParamsSchema } from '../query/usage-params.js';
+import { usageQuery } from '../query/usage-query.js';
 import { UsageQueryService } from '../query/usage-query.service.js';
 import { UsageStore } from './usage.store.js';
 
@@ -164,7 +165,7 @@ describe('UsageStore', () => {
       expect(await rows(`select input_tokens from ${table}`)).toEqual([{ input_tokens: total.toString() }]);
     const day = Date.parse('2026-11-20');
     const query = usageQuery(usageParamsSchema.parse({}), null, day + 86_400_000);
-    const { rows: answer } = await new UsageQueryService(orm.em).page('org-1', query);
+    const { data: answer } = await new UsageQueryService(orm).page('org-1', query);
     expect(answer).toEqual([expect.objectContaining({ inputTokens: '1152921504606846976', requestCount: 2 })]);
   });
 
