@@ -365,8 +365,6 @@ describe('GET /api/usage', () => {
     ['from', 'from=2026-01-01&to=2026-03-01&granularity=hour'],
     ['granularity', 'granularity=week'],
     ['groupBy', 'groupBy=colour'],
-    ['groupBy', 'groupBy=key,model,project,tag'],
-    ['groupBy', 'groupBy=bucket&granularity=total'],
     ['workload', 'workload=%00'],
     ['limit', 'limit=1001'],
     ['cursor', 'cursor=junk'],
