@@ -17,7 +17,8 @@ export class Faults {
   readonly counts: Record<string, number> = {};
   /** Brings streams through a gateway, or any, and waits until they are in the middle. */
   beforeKill: (gateway: number | undefined) => Promise<void> = async () => {};
-  private readonly kills: { readonly victim: Victim; readonly at: number }[] = [];
+  /** `unpublished`: of a router, what it had seen of gateways that died and was not in the stream. */
+  private readonly kills: { readonly victim: Victim; readonly at: number; readonly unpublished: boolean }[] = [];
   private readonly outages: { readonly from: number; to: number }[] = [];
   private readonly left: Planned[];
   private turn: Promise<void> = Promise.resolve();
@@ -57,8 +58,11 @@ export class Faults {
         kill.victim === `gateway ${gateway + 1}` &&
         Math.abs(at - kill.at) < NOTICED_MS &&
         this.kills.some(
-          ({ victim, at: died }) =>
-            victim === 'router' && died > kill.at - NOTICED_MS && died < this.publishedAt(kill.at),
+          ({ victim, at: died, unpublished }) =>
+            victim === 'router' &&
+            died > kill.at - NOTICED_MS &&
+            // However long it took the router to find NATS again.
+            (died < this.publishedAt(kill.at) || (unpublished && this.publishedAt(kill.at) > kill.at + PUBLISHED_MS)),
         ),
     );
   }
@@ -91,7 +95,8 @@ export class Faults {
       if (last) await sleep(Math.max(0, last.at + PUBLISHED_MS - performance.now()));
       const gateway = gateways.findIndex(({ process }) => process === target);
       if (gateway !== -1 || victim === 'router') await this.beforeKill(gateway === -1 ? undefined : gateway);
-      this.kills.push({ victim, at: performance.now() });
+      const unpublished = victim === 'router' && (await witnessedWaiting(stack.urls.router)) > 0;
+      this.kills.push({ victim, at: performance.now(), unpublished });
       target.kill('SIGKILL');
     }
   }
@@ -105,6 +110,12 @@ export class Faults {
     await nats.start();
     outage.to = performance.now();
   }
+}
+
+/** Records that a router holds and has not published. */
+async function witnessedWaiting(url: string): Promise<number> {
+  const metrics = await (await fetch(`${url}/metrics`, { signal: AbortSignal.timeout(5_000) })).text();
+  return Number(/^sluice_router_witnessed_waiting(?:\{[^}]*\})? (\S+)$/m.exec(metrics)?.[1]);
 }
 
 /** However often it died before. @throws Error when it does not come back */

@@ -23,6 +23,8 @@ describe('an answer whose worker counts nothing', () => {
       setTimeout(() => response.destroy(), 100);
     };
     expect(await read(await post(true))).toContain('worker_error');
+    // Should the process die while the tokenizer works, the journal has this.
+    expect(world.counts).toEqual([expect.objectContaining({ output: 1, estimated: true })]);
     expect(world.ends).toEqual([expect.objectContaining({ outcome: 'aborted', outputTokens: '1', ...ESTIMATED })]);
   });
 

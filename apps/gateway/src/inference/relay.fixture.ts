@@ -8,6 +8,7 @@ import { anOpenedRequest } from '@sluice/contracts/usage-record.fixture';
 import { systemClock } from '@sluice/primitives/clock';
 import type { ServiceTokens } from '@sluice/service-kit';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import type { Counts } from '@sluice/contracts/lost-request';
 import type { Journal } from '../journal/journal.service.js';
 import type { Cut, Running } from '../keys/in-flight.js';
 import type { Keys } from '../keys/keys.service.js';
@@ -66,6 +67,8 @@ export interface RelayWorld {
   results: string[];
   /** The texts of which the tokenizer was asked; it counts a token for each piece. */
   countedHere: string[];
+  /** Running counts in the journal, before the tokenizer was asked. */
+  counts: Counts[];
 }
 
 let router: Server;
@@ -89,6 +92,7 @@ export function relayWorld(): RelayWorld {
       cuts: new Set(),
       results: [],
       countedHere: [],
+      counts: [],
     });
     router = createServer((request, response) => {
       request.resume();
@@ -132,7 +136,7 @@ function relayIn(world: RelayWorld, routerUrl: string): Relay {
     goesOn: () => world.goesOn(),
   } as unknown as Keys;
   const journal = {
-    count: () => {},
+    count: (_requestId: string, counts: Counts) => void (world.countedHere.length === 0 && world.counts.push(counts)),
     end: async (record: Omit<UsageRecord, 'seq'>) => {
       world.ends.push(record);
       world.onEnd();

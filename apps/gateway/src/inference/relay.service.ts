@@ -176,7 +176,6 @@ export class Relay {
     exchange.streamed = true;
     const splitter = new EventSplitter();
     const translated = ongoing.translation?.stream(reply.request.id);
-    const requestId = exchange.opened.requestId;
     let countedAt = systemClock.monotonic();
     let last: Buffer | string | undefined;
     const begin = async (): Promise<void> => {
@@ -205,7 +204,7 @@ export class Relay {
       const now = systemClock.monotonic();
       if (exchange.counts && now - countedAt >= COUNT_EVERY_MS) {
         countedAt = now;
-        this.journal.count(requestId, { ...exchange.counts, estimated: exchange.estimated });
+        this.noteCounts(exchange);
       }
       if (out.length === 0) continue;
       if (reply.raw.headersSent) {
@@ -276,7 +275,13 @@ export class Relay {
   private async countHere({ exchange, reading, prompt }: RelayOrder, whole: boolean): Promise<void> {
     const { said } = reading;
     if (exchange.ended || exchange.counted || !said || (!whole && said.characters === 0)) return;
+    // The tokenizer may have to start first: who finds the journal of a process that died meanwhile has this.
+    this.noteCounts(exchange);
     exchange.guessed(await this.tokenizer.count(prompt, said));
+  }
+
+  private noteCounts({ opened, counts, estimated }: Exchange): void {
+    if (counts) this.journal.count(opened.requestId, { ...counts, estimated });
   }
 
   private async end(exchange: Exchange, outcome: Outcome): Promise<void> {
