@@ -18,11 +18,12 @@ export class CreateKeyTags extends Migration {
 
 /**
  * One key's usage, whoever asks: without it all keys of the organization are walked through, which is the key's own
- * question to answer at its own rate. The columns never change, so what is added to a row leaves the index alone.
+ * question to answer at its own rate. The columns never change, so what is added to a row leaves the index alone. Hours
+ * have theirs by `metering-013-spikes`.
  */
 export class IndexRollupsByKey extends Migration {
   override async up(): Promise<void> {
-    for (const granularity of ['minute', 'hour', 'day'])
+    for (const granularity of ['minute', 'day'])
       this.addSql(`create index usage_by_${granularity}_of_key on usage_by_${granularity} (key_id, bucket)`);
   }
 }
