@@ -66,11 +66,13 @@ export const STREAMS: readonly StreamDefinition[] = [
     duplicateWindow: 120 * SECOND,
   },
   {
+    // A way, not the place where usage is kept: that is the journals, until metering and billing have it. A stream that is
+    // full goes on with the newest, and what was pushed out unread is seen as a gap and published again.
     name: USAGE,
     subjects: ['usage.v1.>'],
     maxAge: 14 * DAY,
     maxBytes: 2 * GIB,
-    discard: 'new',
+    discard: 'old',
     duplicateWindow: 120 * SECOND,
     // Its successors, one per partition, read from the beginning: what it had booked is claimed.
     retiredConsumers: ['metering-usage'],
