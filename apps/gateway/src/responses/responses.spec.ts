@@ -58,7 +58,7 @@ describe('the usage of a response', () => {
   const reading = () => new ResponsesReading(() => 3);
 
   it('is what the answer says, thoughts among its output', () => {
-    expect(reading().usage({ usage: USAGE })).toEqual({ input: 7, cachedInput: 4, output: 5 });
+    expect(reading().usage({ usage: USAGE })).toEqual({ input: 7, cachedInput: 4, output: 5, reasoning: 2 });
   });
 
   it.each([
