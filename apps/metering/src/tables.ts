@@ -18,11 +18,9 @@ export interface RollupTable {
   audio_ms: string;
   embeddings: string;
   cost_pico: string;
-  /** Histograms: the first cell that is there, and the counts from it on. */
-  ttft_from: number | null;
-  ttft_cells: string[];
-  duration_from: number | null;
-  duration_cells: string[];
+  /** Histograms, each as one number: `unpacked` reads it. */
+  ttft: string;
+  duration: string;
 }
 
 export interface Tables {

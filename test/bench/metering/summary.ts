@@ -112,9 +112,9 @@ async function fill(client: pg.Client, today: number, { organizationId, records,
     );
     await client.query(
       `${series} insert into usage_by_day (organization_id, bucket, key_id, model, project, workload, outcome, request_count,
-          input_tokens, cached_input_tokens, output_tokens, cost_pico, ttft_from, ttft_cells, duration_from, duration_cells)
+          input_tokens, cached_input_tokens, output_tokens, cost_pico, ttft, duration)
         select organization, '${date}'::timestamp at time zone 'UTC', organization || '-' || key, model, 'default', model, outcome,
-          count(*), sum(1000), sum(100), sum(100), sum(202500000), 10, '{5,20,40,30,5,1}', 18, '{1,5,20,40,30,5,1}'
+          count(*), sum(1000), sum(100), sum(100), sum(202500000), 70 * 1e220::numeric + 30 * 1e240::numeric, 60 * 1e360::numeric + 40 * 1e400::numeric
         from i group by organization, key, model, outcome`,
       [organizationId, begin],
     );

@@ -8,6 +8,7 @@ import { CreateBoots } from './010-completeness.js';
 import { CreateRefusals } from './011-refusals.js';
 import { CreateLateDays } from './012-late-days.js';
 import { CreateSpikes } from './013-spikes.js';
+import { PackHistograms } from './014-packed-histograms.js';
 
 /** The permanent claim of every request, with all that its record says. The primary key is what makes it count once. */
 class CreateUsageRecords extends Migration {
@@ -145,4 +146,5 @@ export const MIGRATIONS: readonly MigrationObject[] = [
   { name: 'metering-011-refusals', class: CreateRefusals },
   { name: 'metering-012-late-days', class: CreateLateDays },
   { name: 'metering-013-spikes', class: CreateSpikes },
+  { name: 'metering-014-packed-histograms', class: PackHistograms },
 ];

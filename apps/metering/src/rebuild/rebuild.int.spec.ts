@@ -106,8 +106,8 @@ describe('npm run rebuild -- metering', () => {
             [table, `update ${table} set output_tokens = 1`],
           ]
         : [
-            [table, `update ${table} set ttft_from = ttft_from + 1 where ttft_from is not null`],
-            [table, `update ${table} set duration_cells[1] = duration_cells[1] + 1 where ${one}`],
+            [table, `update ${table} set ttft = ttft * 1e20 where ttft <> 0`],
+            [table, `update ${table} set duration = duration + 1e20 where ${one}`],
             [table, `update ${table} set workload = 'renamed' where ${one}`],
             [table, `truncate ${table}`],
           ]),
@@ -143,7 +143,7 @@ describe('npm run rebuild -- metering', () => {
 
   it('says what differs: the key of the row, what is live, what was made anew', async () => {
     await store.take(batch([recordOf(NOW)]));
-    await rows(`update usage_by_hour set output_tokens = 31, duration_cells = '{2}'`);
+    await rows(`update usage_by_hour set output_tokens = 31, duration = 2 * duration`);
     await rows('delete from usage_by_day');
     const { tables } = await compare();
     expect(tables.map(({ shown }) => shown)).toEqual([

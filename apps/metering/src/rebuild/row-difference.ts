@@ -1,4 +1,5 @@
 import type { RollupTable } from '../tables.js';
+import { unpacked, type Histogram } from '../usage/histogram.js';
 import { isNothing, type RollupRow } from '../usage/rollup.js';
 
 /** A row of a rollup, and how it would have to be changed to be what the records say. */
@@ -27,8 +28,8 @@ export function rollupRowOf(row: RollupTable): RollupRow {
     audioMs: BigInt(row.audio_ms),
     embeddings: BigInt(row.embeddings),
     cost: BigInt(row.cost_pico),
-    ttft: countsOf(row.ttft_from, row.ttft_cells),
-    duration: countsOf(row.duration_from, row.duration_cells),
+    ttft: unpacked(row.ttft),
+    duration: unpacked(row.duration),
   };
 }
 
@@ -55,12 +56,7 @@ export function rowDifference(live: RollupRow | undefined, rebuilt: RollupRow | 
   return isNothing(delta) ? undefined : { live, rebuilt, delta };
 }
 
-type Counts = ReadonlyMap<number, bigint>;
-
-const countsOf = (from: number | null, cells: readonly string[]): Counts =>
-  new Map(cells.map((count, i) => [from! + i, BigInt(count)]));
-
-function minus(one: Counts = new Map(), other: Counts = new Map()): Counts {
+function minus(one: Histogram = new Map(), other: Histogram = new Map()): Histogram {
   const counts = new Map(one);
   for (const [cell, count] of other) counts.set(cell, (counts.get(cell) ?? 0n) - count);
   return counts;
@@ -69,11 +65,11 @@ function minus(one: Counts = new Map(), other: Counts = new Map()): Counts {
 /** For people: the key of the row, and what differs as [live, rebuilt]; histograms as counts by cell. */
 export function shownDifference({ live, rebuilt, delta }: RowDifference): object {
   const { organizationId, bucket, keyId, model, project, workload, outcome, ...values } = delta;
-  const shown = (value: bigint | Counts | undefined) => {
+  const shown = (value: bigint | Histogram | undefined) => {
     if (value === undefined || typeof value === 'bigint') return value?.toString() ?? null;
     return Object.fromEntries([...value].filter(([, count]) => count !== 0n).map(([cell, n]) => [cell, n.toString()]));
   };
-  const differs = Object.entries(values).filter(([, value]: [string, bigint | Counts]) =>
+  const differs = Object.entries(values).filter(([, value]: [string, bigint | Histogram]) =>
     typeof value === 'bigint' ? value !== 0n : [...value.values()].some((count) => count !== 0n),
   );
   return {

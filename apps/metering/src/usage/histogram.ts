@@ -1,12 +1,15 @@
 /**
  * Durations as counts in cells that never change, so that histograms can be added across time, keys and models. Cell 0 is
  * up to 1 ms, cell i from 2^((i-1)/2) to 2^(i/2) ms with its end in it, the last one all above 2^26 ms, 18 hours.
- * Stored without the empty cells before and behind: `from` is the first one that is there; null: none is.
  */
-export interface Histogram {
-  readonly from: number | null;
-  readonly cells: readonly bigint[];
-}
+export type Histogram = ReadonlyMap<number, bigint>;
+
+/**
+ * In the database a histogram is one number, whose digits from `20 · i` on are the count of cell i: so the database adds
+ * histograms as it adds numbers, exactly, and the empty cells at both ends take no room. 10^20 is more than 2^63.
+ */
+const DIGITS = 20;
+const BASE = 10n ** BigInt(DIGITS);
 
 /** Milliseconds: ends of all cells but the last. */
 const ENDS: readonly number[] = Array.from({ length: 53 }, (_, i) => 2 ** (i / 2));
@@ -23,21 +26,33 @@ export function cellOf(milliseconds: number): number {
   return low;
 }
 
-export const NO_TIMES: Histogram = { from: null, cells: [] };
-
-/** Counts by cell, in which a better record may have taken something back; without what cancelled itself out. */
-export function histogramOf(counts: ReadonlyMap<number, bigint>): Histogram {
-  const used = [...counts].filter(([, count]) => count !== 0n).map(([cell]) => cell);
-  if (used.length === 0) return NO_TIMES;
-  const from = Math.min(...used);
-  return { from, cells: Array.from({ length: Math.max(...used) - from + 1 }, (_, i) => counts.get(from + i) ?? 0n) };
+/** As PostgreSQL reads a numeric. Counts may be below zero where a better record took something back. */
+export function packed(counts: Histogram): string {
+  const cells = [...counts].filter(([, count]) => count !== 0n).sort(([a], [b]) => b - a);
+  const low = cells.at(-1)?.[0] ?? 0;
+  if (cells.some(([, count]) => count < 0n)) {
+    return String(cells.reduce((sum, [cell, count]) => sum + count * BASE ** BigInt(cell), 0n));
+  }
+  // Numbers of hundreds of digits are slow to be written; these digits stand side by side.
+  let digits = '';
+  let at = (cells[0]?.[0] ?? 0) + 1;
+  for (const [cell, count] of cells) {
+    digits += '0'.repeat(DIGITS * (at - cell - 1)) + String(count).padStart(DIGITS, '0');
+    at = cell;
+  }
+  return digits === '' ? '0' : `${digits}e${DIGITS * low}`;
 }
 
-export function added(...histograms: readonly Histogram[]): Histogram {
+/** @param number as PostgreSQL writes it, of one histogram or of a sum of them */
+export function unpacked(number: string): Histogram {
+  const negative = number.startsWith('-');
+  const digits = negative ? number.slice(1) : number;
   const counts = new Map<number, bigint>();
-  for (const { from, cells } of histograms)
-    for (const [i, count] of cells.entries()) counts.set(from! + i, (counts.get(from! + i) ?? 0n) + count);
-  return histogramOf(counts);
+  for (let cell = 0, end = digits.length; end > 0; cell++, end -= DIGITS) {
+    const count = BigInt(digits.slice(Math.max(0, end - DIGITS), end));
+    if (count !== 0n) counts.set(cell, negative ? -count : count);
+  }
+  return counts;
 }
 
 /**
@@ -45,20 +60,20 @@ export function added(...histograms: readonly Histogram[]): Histogram {
  * the width of a cell, that is by a factor of √2. Undefined: there are no times.
  * @param part from 0 to 1, 0.99 for p99
  */
-export function quantile({ from, cells }: Histogram, part: number): number | undefined {
-  const all = cells.reduce((sum, count) => sum + count, 0n);
-  if (from === null || all <= 0n) return undefined;
+export function quantile(counts: Histogram, part: number): number | undefined {
+  const cells = [...counts].filter(([, count]) => count > 0n).sort(([a], [b]) => a - b);
+  const all = cells.reduce((sum, [, count]) => sum + count, 0n);
   const wanted = Number(all) * part;
   let below = 0;
-  for (const [i, count] of cells.entries()) {
+  for (const [i, [cell, count]] of cells.entries()) {
     const here = Number(count);
-    if (here > 0 && below + here >= wanted) {
-      const begin = ENDS[from + i - 1] ?? 0;
+    if (below + here >= wanted || i === cells.length - 1) {
+      const begin = ENDS[cell - 1] ?? 0;
       // Nobody knows how far the last one goes.
-      const end = ENDS[from + i] ?? begin;
-      return begin + (end - begin) * ((wanted - below) / here);
+      const end = ENDS[cell] ?? begin;
+      return begin + (end - begin) * Math.min(1, (wanted - below) / here);
     }
     below += here;
   }
-  return ENDS[from + cells.length - 1] ?? ENDS.at(-1);
+  return undefined;
 }

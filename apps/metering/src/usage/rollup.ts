@@ -2,7 +2,7 @@ import { quantitiesOf, unitPricesOf } from '@sluice/contracts/usage-claim';
 import type { UsageRecord } from '@sluice/contracts/gateway';
 import { GRANULARITIES } from '@sluice/contracts/metering';
 import { costOf, type PicoUsd } from '@sluice/primitives/money';
-import { cellOf } from './histogram.js';
+import { cellOf, type Histogram } from './histogram.js';
 
 export type Granularity = (typeof GRANULARITIES)[number];
 
@@ -87,8 +87,8 @@ export interface RollupRow extends Dimensions, Sums {
   /** Begin of the bucket, milliseconds since the Unix epoch. */
   readonly bucket: number;
   /** Requests by cell. */
-  readonly ttft: ReadonlyMap<number, bigint>;
-  readonly duration: ReadonlyMap<number, bigint>;
+  readonly ttft: Histogram;
+  readonly duration: Histogram;
 }
 
 type Growing = { -readonly [K in keyof RollupRow]: RollupRow[K] } & {

@@ -9,6 +9,7 @@ import { uuidv7 } from '@sluice/primitives/id';
 import { withBacking } from '@sluice/testing';
 import * as fc from 'fast-check';
 import { meteringDatabase } from '../database.js';
+import { unpacked } from './histogram.js';
 import type { Granularity } from './rollup.js';
 import { UsageStore } from './usage.store.js';
 
@@ -161,23 +162,23 @@ function model(records: readonly UsageRecord[]) {
 
 const bootOf = (seq: number): string => BOOTS[seq % 2]!;
 
-const cellsOf = (from: number | null, cells: readonly string[]) =>
-  Object.fromEntries(cells.map((count, i) => [from! + i, Number(count)]).filter(([, count]) => count !== 0));
+const cellsOf = (number: unknown) =>
+  Object.fromEntries([...unpacked(number as string)].map(([cell, count]) => [cell, Number(count)]));
 
 async function tables() {
   const rollup = async (granularity: Granularity) =>
     (
       await rows(`select organization_id, (extract(epoch from bucket) * 1000)::bigint as bucket, key_id, model, outcome,
           request_count, input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, audio_ms, embeddings,
-          cost_pico::text, ttft_from, ttft_cells::text[], duration_from, duration_cells::text[]
+          cost_pico::text, ttft::text, duration::text
         from usage_by_${granularity}
         order by organization_id collate "C", bucket, key_id collate "C", model collate "C", outcome collate "C"`)
     )
-      .map(({ bucket, ttft_from, ttft_cells, duration_from, duration_cells, ...row }) => ({
+      .map(({ bucket, ttft, duration, ...row }) => ({
         ...row,
         bucket: Number(bucket),
-        ttft: cellsOf(ttft_from as number | null, ttft_cells as string[]),
-        duration: cellsOf(duration_from as number | null, duration_cells as string[]),
+        ttft: cellsOf(ttft),
+        duration: cellsOf(duration),
       }))
       // What a better record has emptied stays as a row of zeros, in every one of its sums.
       .filter(({ ttft, duration, ...row }) => {

@@ -125,8 +125,8 @@ describe('UsageStore', () => {
     await store.take(batch([record({ seq: 2, reasoningTokens: '5', embeddings: '1' })]));
     for (const granularity of ['minute', 'hour', 'day'])
       expect(
-        await rows(`select outcome, request_count, output_tokens, reasoning_tokens, embeddings, ttft_from, ttft_cells,
-            duration_from, duration_cells from usage_by_${granularity} where key_id = 'key-1' order by 1`),
+        await rows(`select outcome, request_count, output_tokens, reasoning_tokens, embeddings, ttft, duration
+          from usage_by_${granularity} where key_id = 'key-1' order by 1`),
       ).toEqual([
         {
           outcome: 'aborted',
@@ -134,10 +134,8 @@ describe('UsageStore', () => {
           output_tokens: '0',
           reasoning_tokens: '0',
           embeddings: '0',
-          ttft_from: null,
-          ttft_cells: [],
-          duration_from: 32,
-          duration_cells: ['0'],
+          ttft: '0',
+          duration: '0',
         },
         {
           outcome: 'ok',
@@ -146,10 +144,8 @@ describe('UsageStore', () => {
           reasoning_tokens: '5',
           embeddings: '1',
           // 12.5 ms, 59.999 s
-          ttft_from: 8,
-          ttft_cells: ['1'],
-          duration_from: 32,
-          duration_cells: ['1'],
+          ttft: String(10n ** (20n * 8n)),
+          duration: String(10n ** (20n * 32n)),
         },
       ]);
     expect(await untouched()).toEqual(before);
