@@ -51,7 +51,8 @@ export function readLine(state: JournalState, line: string): boolean {
     } else if (kind === 'E') {
       const { seq, requestId } = parseEnd(line);
       state.open.delete(requestId);
-      state.heldFrom ??= seq;
+      // Where a segment began for this very END, its first line speaks of the one behind it.
+      state.heldFrom = Math.min(state.heldFrom ?? seq, seq);
       state.nextSeq = Math.max(state.nextSeq, seq + 1);
     } else if (kind === 'S') {
       const seq = Number(line.slice(2));

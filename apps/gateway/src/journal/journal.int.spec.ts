@@ -18,7 +18,7 @@ import { manualClock } from '@sluice/testing';
 import { Horizons } from './horizons.service.js';
 import { Journal } from './journal.service.js';
 import { Replays } from './replays.service.js';
-import { adoptDeadFolders, claimFolder, forgetSegment, JournalReader } from './segments.service.js';
+import { adoptDeadFolders, claimFolder, forgetSegment, JournalReader, segmentName } from './segments.service.js';
 import { closeDeadJournal } from './usage-log.service.js';
 import { UsagePublisher } from './usage-publisher.service.js';
 
@@ -174,6 +174,17 @@ describe('the usage journal', () => {
     const records: UsageRecord[] = [];
     await publishAll('b1', folder, (batch) => records.push(...batch.records), 3);
     expect(records.map(({ requestId, seq }) => [requestId, seq])).toEqual([['cut', 3]]);
+  });
+
+  it('holds the END for which its first remaining segment was begun, though the first line there speaks of the next', async () => {
+    const { folder, journal } = await start('b1', 400);
+    for (let i = 0; i < 3; i++) await journal.end(ended(`r${i}`));
+    const gone = journal.takeForgettable(2);
+    for (const number of gone) await forgetSegment(folder, number);
+    await journal.close();
+    const first = await readFile(join(folder, segmentName(gone.at(-1)! + 1)), 'utf8');
+    expect(first.split('\n').map((line) => line.slice(0, 4))).toEqual(['S 3', 'E 2 ', '']);
+    expect(await closeDeadJournal(folder)).toEqual({ lost: 0, below: 3, held: 2 });
   });
 
   it('publishes again what is missing and nothing else, under new names, and ever less often', async () => {
