@@ -1,3 +1,4 @@
+import { Rejected } from '@sluice/contracts/errors';
 import { MAX_USAGE_ROWS, USAGE_GRANULARITIES, USAGE_GROUPS } from '@sluice/contracts/metering';
 import { z } from 'zod';
 
@@ -17,8 +18,8 @@ export const instant = z
 export const textSchema = z.string().refine((text) => !text.includes('\0'), 'must not contain the character U+0000');
 const name = textSchema.min(1).max(256);
 
-const groupsAmong = (allowed: readonly UsageGroup[]) =>
-  z.string().transform((text, context): UsageGroup[] => {
+export const groupsAmong = <G extends string>(allowed: readonly G[]) =>
+  z.string().transform((text, context): G[] => {
     const parts = [...new Set(text.split(',').map((part) => part.trim()))];
     const groups = parts.flatMap((part) => allowed.find((group) => group === part) ?? []);
     const message =
@@ -32,6 +33,10 @@ const groupsAmong = (allowed: readonly UsageGroup[]) =>
     return z.NEVER;
   });
 
+/** Of what can't be said of one parameter alone. @param what of the parameter is wrong, without a full stop */
+export const refused = (param: string, what: string, cause?: unknown): Rejected =>
+  new Rejected('invalid_request', `${param}: ${what}.`, { param, cause });
+
 const which = {
   from: instant.optional(),
   to: instant.optional(),
@@ -42,7 +47,7 @@ const which = {
   workload: name.optional(),
 };
 const ofKeys = { keyId: name.optional(), tag: name.optional() };
-const page = {
+export const page = {
   cursor: z.string().max(8_192).optional(),
   limit: z.coerce.number().int().min(1).max(MAX_USAGE_ROWS).default(MAX_USAGE_ROWS),
 };
@@ -53,7 +58,7 @@ export const usageParamsSchema = z.strictObject({ ...which, ...ofKeys, ...page }
 /** Of `GET /api/keys/:id/usage` and `GET /v1/key/usage`: one key is not told apart by keys. */
 export const keyUsageParamsSchema = z.strictObject({
   ...which,
-  groupBy: groupsAmong(USAGE_GROUPS.filter((group) => group !== 'key' && group !== 'tag')).optional(),
+  groupBy: groupsAmong<UsageGroup>(USAGE_GROUPS.filter((group) => group !== 'key' && group !== 'tag')).optional(),
   ...page,
 });
 

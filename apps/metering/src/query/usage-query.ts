@@ -1,9 +1,9 @@
-import { createHash } from 'node:crypto';
 import { Rejected } from '@sluice/contracts/errors';
 import { GRANULARITIES, USAGE_GRANULARITIES } from '@sluice/contracts/metering';
 import { z } from 'zod';
 import { BUCKET_MS, type Granularity } from '../usage/rollup.js';
-import { MAX_TIME, textSchema, type UsageGroup, type UsageParams } from './usage-params.js';
+import { cursorSchema, readCursor, refusedCursor, time, writeCursor } from './cursor.js';
+import { refused, type UsageGroup, type UsageParams } from './usage-params.js';
 import type { SummedRow } from './usage-row.js';
 
 const DAY_MS = 86_400_000;
@@ -61,15 +61,8 @@ export function usageQuery(params: UsageParams, projectOfKey: string | null, now
     columns: [...new Set(groupBy.flatMap((group): readonly GroupColumn[] => COLUMNS[group]))],
     filters: Object.fromEntries(Object.entries(filters).filter(([, value]) => value !== undefined)),
   };
-  const cursor = params.cursor === undefined ? undefined : readCursor(params.cursor);
-  if (
-    cursor &&
-    (cursor.shape !== shapeOf(shape) ||
-      cursor.values.length !== shape.columns.length ||
-      (cursor.bucket === null) !== (granularity === 'total'))
-  ) {
-    throw refused('cursor', 'belongs to another query');
-  }
+  const cursor = params.cursor === undefined ? undefined : readCursor(params.cursor, usageCursorSchema, shape);
+  if (cursor && (cursor.bucket === null) !== (granularity === 'total')) throw refusedCursor();
   const source = granularity === 'total' ? (cursor?.source ?? sourceOfTotal(params)) : granularity;
   const span = WINDOW_DAYS[source] * DAY_MS;
   const to = params.to === undefined ? (cursor?.to ?? now) : Date.parse(params.to);
@@ -78,9 +71,6 @@ export function usageQuery(params: UsageParams, projectOfKey: string | null, now
   if (to - from > span) throw refused('from', tooLong(granularity, source));
   return { ...shape, source, from, to, limit, after: cursor && { bucket: cursor.bucket, values: cursor.values } };
 }
-
-const refused = (param: string, what: string): Rejected =>
-  new Rejected('invalid_request', `${param}: ${what}.`, { param });
 
 /** Coarse rollups have few rows. Where the end is not said it is now, and all that began before it is in. */
 function sourceOfTotal({ from, to }: Pick<UsageParams, 'from' | 'to'>): Granularity {
@@ -101,40 +91,11 @@ const defaultFrom = (to: number, span: number): number => {
   return Math.max(Date.UTC(end.getUTCFullYear(), end.getUTCMonth(), 1), to - span);
 };
 
-/** What has to be asked again with a cursor, in as many characters whatever it is. */
-const shapeOf = ({ granularity, columns, filters }: Pick<UsageQuery, 'granularity' | 'columns' | 'filters'>): string =>
-  createHash('sha256').update(JSON.stringify({ granularity, columns, filters })).digest('base64url');
+const usageCursorSchema = cursorSchema.extend({ source: z.enum(GRANULARITIES), bucket: time.nullable() });
 
-const time = z.number().int().min(0).max(MAX_TIME);
-const cursorSchema = z.object({
-  shape: z.string(),
-  source: z.enum(GRANULARITIES),
-  from: time,
-  to: time,
-  bucket: time.nullable(),
-  values: z.array(textSchema),
-});
-
-/** The cursor carries the window, so that a page of "until now" goes on with the same now. */
-function readCursor(text: string): z.infer<typeof cursorSchema> {
-  try {
-    const cursor: unknown = JSON.parse(Buffer.from(text, 'base64url').toString('utf8'));
-    return cursorSchema.parse(cursor);
-  } catch (cause) {
-    throw new Rejected('invalid_request', 'cursor: is not one of ours.', { param: 'cursor', cause });
-  }
-}
-
-export function cursorAfter(query: UsageQuery, row: SummedRow): string {
-  const { source, from, to } = query;
-  const values = query.columns.map((column) => row[column]!);
-  const cursor: z.infer<typeof cursorSchema> = {
-    shape: shapeOf(query),
-    source,
-    from,
-    to,
+export const cursorAfter = (query: UsageQuery, row: SummedRow): string =>
+  writeCursor<z.infer<typeof usageCursorSchema>>(query, {
+    source: query.source,
     bucket: row.bucket ?? null,
-    values,
-  };
-  return Buffer.from(JSON.stringify(cursor)).toString('base64url');
-}
+    values: query.columns.map((column) => row[column]!),
+  });

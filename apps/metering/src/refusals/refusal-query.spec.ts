@@ -43,6 +43,9 @@ describe('refusalQuery', () => {
     { groupBy: 'key,workload' },
     { groupBy: 'key,model,project,code' },
     { colour: 'red' },
+    { code: 'a\0b' },
+    { from: '0000-01-01' },
+    { to: '9999-12-31T23:59:59-10:00' },
   ])('does not read %j', (params) => {
     expect(refusalParamsSchema.safeParse(params).success).toBe(false);
   });
