@@ -23,7 +23,7 @@ import {
   OperatorCompletenessController,
 } from './completeness/completeness.controller.js';
 import { Completeness } from './completeness/completeness.service.js';
-import { HorizonConsumer } from './completeness/horizon.consumer.js';
+import { HorizonConsumer, HORIZONS_DURABLE } from './completeness/horizon.consumer.js';
 import { usageGaps } from './completeness/gaps.service.js';
 import { meteringDatabase } from './database.js';
 import { keyTotalsRelay } from './key-totals/key-totals.relay.js';
@@ -155,7 +155,10 @@ export class MeteringModule {
         },
         { provide: OutboxRelay, useValue: relay },
         { provide: GapWatch, useValue: usageGaps(orm.em, messaging, relay, config.GAP_AFTER_MS) },
-        Completeness,
+        {
+          provide: Completeness,
+          useValue: new Completeness(orm.em, () => messaging.position(HORIZON, [HORIZONS_DURABLE])),
+        },
         {
           provide: RefusalRetention,
           inject: [RefusalsStore],

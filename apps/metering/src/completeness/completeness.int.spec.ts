@@ -1,3 +1,4 @@
+import { EntityManager } from '@mikro-orm/postgresql';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { Actor } from '@sluice/contracts/actor';
@@ -14,6 +15,7 @@ import { Client } from 'pg';
 import { meteringDatabase } from '../database.js';
 import { meteringConfig } from '../metering.config.js';
 import { consume, MeteringModule } from '../metering.module.js';
+import { Completeness } from './completeness.service.js';
 
 const backing = withBacking(['postgres', 'nats'], { own: true });
 const manager: Actor = {
@@ -216,6 +218,41 @@ describe('windows', () => {
     await publish(batch(burnt, 0, 7));
     await tell(burnt, { seq: 7, until: at(576), final: true });
     await until(() => closedTo(at(580)));
+  });
+
+  it('stay open while nobody is known and there is still to be heard who has begun', async () => {
+    await until(() => closedTo(at(580)));
+    const [first, second] = [systemId(), systemId()];
+    // What a booking waits for, too: the first stays in work, the second in the stream.
+    await database.query('select pg_advisory_lock(hashtextextended($1, 0))', [`horizon ${first}`]);
+    for (const boot of [first, second]) await tell(boot, { until: at(582) }, horizonBegunSubject(boot));
+    await until(async () => !(await closedTo(at(583))));
+    expect(await windowTo(at(583))).toMatchObject({ closed: false, closedUntil: null });
+    await database.query('select pg_advisory_unlock_all()');
+    await until(async () => (await windowTo(at(583))).missing.gateways === 2);
+    expect(await windowTo(at(583))).toMatchObject({ closed: false, closedUntil: at(582) });
+    for (const boot of [first, second]) await tell(boot, { until: at(583), final: true });
+    await until(() => closedTo(at(584)));
+  });
+
+  it('stay open over one that is heard of for the first time while it is asked whether all were', async () => {
+    const boot = systemId();
+    const completeness: Completeness = new Completeness(app.get(EntityManager), async () => {
+      await completeness.hear({ boot, seq: 0, until: at(585), final: false });
+      return { through: Number.POSITIVE_INFINITY };
+    });
+    const asked = await completeness.window(T0 + 586_000, Date.now());
+    expect(asked).toEqual({ closed: false, closedUntil: T0 + 585_000, missing: { gateways: 1, records: 0 } });
+    await tell(boot, { until: at(586), final: true });
+    await until(() => closedTo(at(587)));
+  });
+
+  it('stay open while nobody is known and NATS is away, which may know of some', async () => {
+    await backing().nats.stop();
+    await until(async () => !(await closedTo(at(587))));
+    expect(await windowTo(at(587))).toMatchObject({ closedUntil: null, missing: { gateways: 0, records: 0 } });
+    await backing().nats.start();
+    await until(() => closedTo(at(587)));
   });
 
   it.each([

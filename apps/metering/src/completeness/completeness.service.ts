@@ -1,5 +1,4 @@
 import { EntityManager } from '@mikro-orm/postgresql';
-import { Injectable } from '@nestjs/common';
 import { Rejected } from '@sluice/contracts/errors';
 import type { Horizon } from '@sluice/contracts/gateway';
 import { settledBelow } from '@sluice/event-store';
@@ -41,9 +40,12 @@ const ms = (column: string) => sql`(extract(epoch from ${sql.ref(column)}) * 100
 const time = (milliseconds: number | undefined): string | null =>
   milliseconds === undefined ? null : rfc3339(milliseconds);
 
-@Injectable()
 export class Completeness {
-  constructor(private readonly em: EntityManager) {}
+  constructor(
+    private readonly em: EntityManager,
+    /** Up to which message of what processes tell all was heard: endless where nothing waits. May reject. */
+    private readonly position: () => Promise<{ readonly through: number }>,
+  ) {}
 
   /** A process told how far it is: again, late, or for the first time. */
   async hear({ boot, seq, until, final }: Horizon): Promise<void> {
@@ -73,16 +75,31 @@ export class Completeness {
 
   /** What keeps a window from being closed, and until when all is here. Times in ms since the epoch. */
   async window(to: number, now: number) {
-    const boots = await this.boots();
-    const open = boots.filter(({ closed }) => closed === undefined);
+    let boots = await this.boots();
+    let known = true;
+    // What one tells is heard after all others have begun. Where there is none, one may have begun that nobody heard of.
+    if (boots.every(isClosed)) {
+      known = await this.heardAll();
+      // Read once more: what was heard by then is seen here.
+      boots = await this.boots();
+    }
+    const open = boots.filter((boot) => !isClosed(boot));
     // Beyond so many there may be others.
-    const until = boots.length < MOST_BOOTS ? closedUntil(open, now) : undefined;
+    const until = known && boots.length < MOST_BOOTS ? closedUntil(open, now) : undefined;
     const behind = open.filter(({ completeUntil }) => completeUntil === undefined || completeUntil < to);
     return {
       closed: until !== undefined && until >= to,
       closedUntil: until,
       missing: { gateways: behind.length, records: behind.reduce((sum, { missing }) => sum + missing, 0) },
     };
+  }
+
+  /** While NATS is away nobody knows. */
+  private async heardAll(): Promise<boolean> {
+    return this.position().then(
+      ({ through }) => through === Number.POSITIVE_INFINITY,
+      () => false,
+    );
   }
 
   /**
@@ -105,6 +122,8 @@ export class Completeness {
     });
   }
 }
+
+const isClosed = ({ closed }: Boot): boolean => closed !== undefined;
 
 async function read(em: EntityManager, condition: ReturnType<typeof sql>): Promise<Boot[]> {
   const { rows } = await sql<Row>`

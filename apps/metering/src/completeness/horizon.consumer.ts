@@ -6,13 +6,14 @@ import { refusedContent } from '@sluice/event-store';
 import { JetStreamContext, Poison } from '@sluice/messaging';
 import { Completeness } from './completeness.service.js';
 
+export const HORIZONS_DURABLE = 'metering-horizons';
 /**
  * One at a time, in the order of the stream: what a gateway says after another one has begun must not be believed before
  * that one is known here.
  */
 const BINDING = {
   stream: HORIZON,
-  durable: 'metering-horizons',
+  durable: HORIZONS_DURABLE,
   concurrency: 1,
   maxDeliveries: Infinity,
   backoffMs: { min: 250, max: 10_000 },
