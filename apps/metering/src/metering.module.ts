@@ -32,7 +32,6 @@ import { Generations } from './generations/generations.service.js';
 import { KeyNameConsumer } from './keys/key-name.consumer.js';
 import { KeyNames } from './keys/key-names.store.js';
 import type { MeteringConfig } from './metering.config.js';
-import { RefusalRetention } from './refusals/refusal-retention.service.js';
 import { RefusalsConsumer } from './refusals/refusals.consumer.js';
 import { RefusalsController } from './refusals/refusals.controller.js';
 import { RefusalsStore } from './refusals/refusals.store.js';
@@ -150,6 +149,7 @@ export class MeteringModule {
             em: orm.em,
             recordDays: config.RETENTION_DAYS,
             minuteDays: config.MINUTE_RETENTION_DAYS,
+            refusalDays: config.REFUSAL_RETENTION_DAYS,
             clock: systemClock,
           }),
         },
@@ -158,12 +158,6 @@ export class MeteringModule {
         {
           provide: Completeness,
           useValue: new Completeness(orm.em, () => messaging.position(HORIZON, [HORIZONS_DURABLE])),
-        },
-        {
-          provide: RefusalRetention,
-          inject: [RefusalsStore],
-          useFactory: (refusals: RefusalsStore) =>
-            new RefusalRetention(refusals, systemClock, config.REFUSAL_RETENTION_DAYS),
         },
         RefusalsStore,
         { provide: UsageSpikes, useValue: new UsageSpikes(orm.em, relay, systemClock) },

@@ -213,7 +213,7 @@ describe('npm run rebuild -- metering', () => {
         recordOf(day(0), { keyId: 'key-2' }),
       ]),
     );
-    const today = { em: orm.em, recordDays: 20, minuteDays: 7, clock: manualClock(rfc3339(NOW)) };
+    const today = { em: orm.em, recordDays: 20, minuteDays: 7, refusalDays: 31, clock: manualClock(rfc3339(NOW)) };
     await new Retention(today).sweep();
     expect(await rows('select from usage_records')).toHaveLength(2);
     const { proven } = await compare({ now: NOW });

@@ -2,10 +2,9 @@ import { MikroORM } from '@mikro-orm/postgresql';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import type { RefusalCount } from '@sluice/contracts/refusals';
 import { migrate } from '@sluice/event-store';
-import { manualClock, withBacking } from '@sluice/testing';
+import { withBacking } from '@sluice/testing';
 import { meteringDatabase } from '../database.js';
 import { refusalParamsSchema, refusalQuery } from './refusal-query.js';
-import { RefusalRetention } from './refusal-retention.service.js';
 import { refusalRows } from './refusals.js';
 import { RefusalsStore } from './refusals.store.js';
 
@@ -90,15 +89,5 @@ describe('counts of refusals', () => {
       cursor = nextCursor;
     }
     expect(seen).toEqual(['k1', 'k2', 'k3'].flatMap((k) => [`${k} queue_full`, `${k} rate_limit_exceeded`]));
-  });
-
-  it('go when they are past retention, in pieces, and no others do', async () => {
-    const old = Array.from({ length: 6_000 }, (_, i) => count({ minute: '2026-11-01T00:00:00.000Z', keyId: `k${i}` }));
-    await tell('a', ...old, count());
-    const retention = new RefusalRetention(store, manualClock(new Date(NOW).toISOString()), 10);
-    await retention.sweep();
-    expect(await rows()).toEqual([{ bucket: '2026-11-20T10:00:00.000Z', refusalCount: 1 }]);
-    const left = await orm.em.fork().execute('select count(*)::int as n from refusals_by_minute');
-    expect(left).toEqual([{ n: 1 }]);
   });
 });

@@ -9,9 +9,6 @@ import { tablesOf } from '../tables.js';
 import { refusalCursor, type RefusalPosition, type RefusalQuery } from './refusal-query.js';
 import type { RefusalsRow } from './refusals.js';
 
-/** Rows that one statement removes, so that it holds its locks for a moment only. */
-const PIECE = 5_000;
-
 interface SummedRow extends Partial<Record<RefusalQuery['columns'][number], string>> {
   readonly bucket: string;
   readonly key_name: string | null;
@@ -73,18 +70,6 @@ export class RefusalsStore {
       rows: page.map(shown),
       nextCursor: rows.length > query.limit && last ? refusalCursor(query, positionOf(query, last)) : null,
     };
-  }
-
-  /** @param before milliseconds since the Unix epoch; @returns how many rows are gone */
-  async dropBefore(before: number): Promise<number> {
-    for (let dropped = 0; ;) {
-      const { numAffectedRows = 0n } = await sql`
-        delete from refusals_by_minute where ctid = any(array(
-          select ctid from refusals_by_minute where minute < ${rfc3339(before)}::timestamptz limit ${PIECE}))
-      `.execute(tablesOf(this.em.fork()));
-      dropped += Number(numAffectedRows);
-      if (numAffectedRows < PIECE) return dropped;
-    }
   }
 }
 

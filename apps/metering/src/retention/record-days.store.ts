@@ -71,14 +71,18 @@ export async function dropRecordDays(
   return { dropped, error };
 }
 
+/** What is kept by minute, and the column that says which. */
+const MINUTES = { usage_by_minute: 'bucket', refusals_by_minute: 'minute' } as const;
+
 /** Minutes are for looking closely at what is new; hours and days stay. In pieces, so that nothing is locked for long. */
-export async function dropMinutes(em: EntityManager, before: string): Promise<number> {
+export async function dropMinutes(em: EntityManager, of: keyof typeof MINUTES, before: string): Promise<number> {
+  const [table, minute] = [sql.table(of), sql.ref(MINUTES[of])];
   for (let dropped = 0; ;) {
     // What is being booked right now waits for the next time: who holds such rows waits for nobody.
     const { rows } = await sql<{ n: number }>`
       with gone as (
-        delete from usage_by_minute where ctid = any(array(
-          select ctid from usage_by_minute where bucket < ${before}::timestamptz limit ${PIECE} for update skip locked))
+        delete from ${table} where ctid = any(array(
+          select ctid from ${table} where ${minute} < ${before}::timestamptz limit ${PIECE} for update skip locked))
         returning 1)
       select count(*)::int as n from gone
     `.execute(tablesOf(em.fork()));

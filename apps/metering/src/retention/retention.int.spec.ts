@@ -36,6 +36,7 @@ const retention = (inDays: number, recordDays = 30) =>
     em: orm.em,
     recordDays,
     minuteDays: 7,
+    refusalDays: 10,
     clock: manualClock(rfc3339(NOW + inDays * DAY_MS)),
   });
 const count = async (table: string) => (await rows(`select count(*)::int as n from ${table}`))[0]!['n'];
@@ -105,5 +106,32 @@ describe('retention', () => {
     await store.take(batch([at(8, 0), at(6, 1), at(0, 2)]));
     await retention(0).sweep();
     expect(await Promise.all(['minute', 'hour', 'day'].map((each) => count(`usage_by_${each}`)))).toEqual([2, 3, 3]);
+  });
+
+  it('drops counts of refusals that are over, however many, and no others', async () => {
+    const refuse = (daysAgo: number, keys: number) =>
+      rows(`
+        insert into refusals_by_minute (organization_id, minute, key_id, project, model, code, boot, refusal_count)
+        select 'o', '${rfc3339(NOW - daysAgo * DAY_MS)}', 'k' || n, 'p', 'm', 'queue_full', 'b', 1
+        from generate_series(1, ${keys}) as n`);
+    // More than go in one statement.
+    await refuse(11, 10_001);
+    await refuse(9, 2);
+    await refuse(0, 1);
+    await retention(0).sweep();
+    expect(await count('refusals_by_minute')).toBe(3);
+  });
+
+  it('waits for no count of refusals that is told at that time: it goes with the next sweep', async () => {
+    const told = rfc3339(NOW - 11 * DAY_MS);
+    await rows(`insert into refusals_by_minute values ('o', '${told}', 'k', 'p', 'm', 'queue_full', 'b', 1)`);
+    await orm.em.fork().transactional(async (em) => {
+      const counting = 'update refusals_by_minute set refusal_count = 2';
+      await em.getConnection().execute(counting, [], 'run', em.getTransactionContext());
+      await retention(0).sweep();
+    });
+    expect(await count('refusals_by_minute')).toBe(1);
+    await retention(0).sweep();
+    expect(await count('refusals_by_minute')).toBe(0);
   });
 });

@@ -15,6 +15,8 @@ export interface RetentionOptions {
   readonly recordDays: number;
   /** Days of minutes that are kept. */
   readonly minuteDays: number;
+  /** Days of counts of refusals that are kept. */
+  readonly refusalDays: number;
   readonly clock: Clock;
 }
 
@@ -40,11 +42,12 @@ export class Retention {
 
   /** @returns the days whose records are gone. @throws when something has to be tried again */
   async sweep(): Promise<readonly string[]> {
-    const { em, recordDays, minuteDays, clock } = this.#options;
+    const { em, recordDays, minuteDays, refusalDays, clock } = this.#options;
     const now = clock.now();
     await makeRecordDays(em, dayAt(now));
     const { dropped, error } = await dropRecordDays(em, dayAt(now), recordDays);
-    await dropMinutes(em, rfc3339(now - minuteDays * DAY_MS));
+    await dropMinutes(em, 'usage_by_minute', rfc3339(now - minuteDays * DAY_MS));
+    await dropMinutes(em, 'refusals_by_minute', rfc3339(now - refusalDays * DAY_MS));
     if (error !== undefined) throw error;
     return dropped;
   }
@@ -58,7 +61,8 @@ export class Retention {
         if (dropped.length > 0) loggerFor('retention').info({ days: dropped }, 'usage records are past retention');
       } catch (err) {
         pauseMs = AFTER_FAILURE_MS;
-        if (!signal.aborted) loggerFor('retention').warn({ err }, 'partitions of usage records have to wait');
+        if (!signal.aborted)
+          loggerFor('retention').warn({ err }, 'partitions, or what is past retention, have to wait');
       }
       await sleep(pauseMs, undefined, { signal }).catch(() => {});
     }
