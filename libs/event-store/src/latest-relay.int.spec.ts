@@ -102,6 +102,19 @@ describe('LatestRelay', () => {
     expect(versions).toEqual([...new Set(versions)].sort((a, b) => a - b));
   });
 
+  it('tells no more rows in a second than it may, and those that have waited longest first', async () => {
+    await add(Array.from({ length: 60 }, (_, i) => `key-${String(i).padStart(2, '0')}`));
+    await sql`update sums set due_at = now() - (100 - right(key_id, 2)::int) * interval '1 second'`.execute(
+      tablesOf(orm.em.fork()),
+    );
+    const from = performance.now();
+    relay({ everyMs: 60_000, batchSize: 10, perSecond: 100 }).start();
+    await until(() => heard.length === 60);
+    expect(performance.now() - from).toBeGreaterThan(500 - 20);
+    const tens = Array.from({ length: 6 }, (_, i) => heard.slice(10 * i, 10 * i + 10).map(({ key_id }) => key_id[4]));
+    expect(tens.map((ten) => new Set(ten))).toEqual(Array.from({ length: 6 }, (_, i) => new Set([String(i)])));
+  });
+
   it('lets a row rest after it was published, also one that changes only later', async () => {
     const one = relay({ everyMs: 60_000 });
     await add(['a']);
@@ -184,7 +197,7 @@ describe('LatestRelay', () => {
     await add(many(200));
     const hanging = Promise.withResolvers<void>();
     let asked = 0;
-    const held = relay({ publish: () => ((asked += 1), hanging.promise) }).sweep();
+    const held = relay({ batchSize: 200, publish: () => ((asked += 1), hanging.promise) }).sweep();
     await until(() => asked === 200);
     // It would wait for ever.
     await add(many(200));

@@ -92,6 +92,7 @@ export class DurableConsumer {
   readonly #onHandled: (message: HandledMessage) => void;
   readonly #stop = new AbortController();
   readonly #busy = new Set<Promise<void>>();
+  #freed: () => void = () => {};
   #messages: ConsumerMessages | undefined;
   #running: Promise<void> | undefined;
 
@@ -201,14 +202,19 @@ export class DurableConsumer {
     if (this.#stop.signal.aborted) messages.stop();
     try {
       for await (const message of messages) {
-        while (this.#busy.size >= concurrency && !this.#stop.signal.aborted) await Promise.race(this.#busy);
+        // One wait for whoever ends next, however many are at work.
+        while (this.#busy.size >= concurrency && !this.#stop.signal.aborted)
+          await new Promise<void>((resolve) => (this.#freed = resolve));
         if (this.#stop.signal.aborted) {
           message.nak();
           continue;
         }
         const work = this.#process(message)
           .catch((error: unknown) => this.#messaging.report(error))
-          .finally(() => this.#busy.delete(work));
+          .finally(() => {
+            this.#busy.delete(work);
+            this.#freed();
+          });
         this.#busy.add(work);
       }
     } finally {

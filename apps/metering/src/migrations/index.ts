@@ -9,6 +9,7 @@ import { CreateRefusals } from './011-refusals.js';
 import { CreateLateDays } from './012-late-days.js';
 import { CreateSpikes } from './013-spikes.js';
 import { PackHistograms } from './014-packed-histograms.js';
+import { MakeRoomInRollups } from './014-room-in-rollups.js';
 
 /** The permanent claim of every request, with all that its record says. The primary key is what makes it count once. */
 class CreateUsageRecords extends Migration {
@@ -147,4 +148,5 @@ export const MIGRATIONS: readonly MigrationObject[] = [
   { name: 'metering-012-late-days', class: CreateLateDays },
   { name: 'metering-013-spikes', class: CreateSpikes },
   { name: 'metering-014-packed-histograms', class: PackHistograms },
+  { name: 'metering-014-room-in-rollups', class: MakeRoomInRollups },
 ];

@@ -23,6 +23,15 @@ const SUMS = [
 ];
 export const ROLLUP_COLUMNS: readonly string[] = [...ROLLUP_KEY, ...SUMS];
 
+/** Nearly all rows are of one bucket, and its time takes long to write. */
+function latestTime(): (milliseconds: number) => string {
+  let latest = { milliseconds: Number.NaN, text: '' };
+  return (milliseconds) => {
+    if (milliseconds !== latest.milliseconds) latest = { milliseconds, text: rfc3339(milliseconds) };
+    return latest.text;
+  };
+}
+
 /** Adds to a rollup in one statement. Rows are locked in the order in which they are given, from here to the commit. */
 export async function addToRollup(
   em: EntityManager,
@@ -30,9 +39,10 @@ export async function addToRollup(
   deltas: readonly RollupRow[],
 ): Promise<void> {
   if (deltas.length === 0) return;
+  const time = latestTime();
   const { names, rows } = unnest(deltas, {
     organization_id: ['text', (r) => r.organizationId],
-    bucket: ['timestamptz', (r) => rfc3339(r.bucket)],
+    bucket: ['timestamptz', (r) => time(r.bucket)],
     key_id: ['text', (r) => r.keyId],
     model: ['text', (r) => r.model],
     project: ['text', (r) => r.project],
