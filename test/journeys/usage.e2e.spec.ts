@@ -13,6 +13,7 @@ interface UsageRow {
   requestCount: number;
   outputTokens: number;
   totalTokens: number;
+  latency?: Record<'ttftMs' | 'durationMs', Record<'p50' | 'p90' | 'p99', number>>;
 }
 interface Key {
   readonly id: string;
@@ -103,6 +104,7 @@ describe('what was used', () => {
       `${TOTAL}&groupBy=model`,
       `${FROM}&groupBy=model,workload`,
       `${FROM}&granularity=hour`,
+      `${TOTAL}&groupBy=model&include=latency`,
       TOTAL,
     ]) {
       const managed = (await manage<UsageRow[]>('GET', `/api/keys/${night.id}/usage?${query}`)).body.data;
@@ -119,6 +121,17 @@ describe('what was used', () => {
     }
     const asked = await night.client.get('/key/usage', { query: { granularity: 'total', from: FROM.slice(5) } });
     expect(asked).toMatchObject({ data: [{ requestCount: 2, outputTokens: 12 }] });
+  });
+
+  it('says how requests ended and, where it is asked for, how long they took', async () => {
+    const [row] = await usage(`${TOTAL}&keyId=${night.id}&include=latency`);
+    expect(row).toMatchObject({ requestCount: 2, okCount: 2, errorCount: 0, abortedCount: 0, reasoningTokens: 0 });
+    const { ttftMs, durationMs } = row!.latency!;
+    expect(ttftMs.p50).toBeGreaterThan(0);
+    expect(durationMs.p50).toBeGreaterThanOrEqual(ttftMs.p50);
+    expect(durationMs.p99).toBeGreaterThanOrEqual(durationMs.p50);
+    const refused = await manage('GET', `/api/usage?include=weather`);
+    expect([refused.status, refused.body.error!.param]).toEqual([400, 'include']);
   });
 
   it('of a deleted key is still told to its organization', async () => {

@@ -6,10 +6,21 @@ export const USAGE_GROUPS = ['key', 'model', 'project', 'workload', 'tag', 'buck
 export const GRANULARITIES = ['minute', 'hour', 'day'] as const;
 /** What `GET /api/usage` can be asked for: `total` is one row for the whole window, without a bucket. */
 export const USAGE_GRANULARITIES = [...GRANULARITIES, 'total'] as const;
+/** What rows of `GET /api/usage` have only where it is asked for. */
+export const USAGE_INCLUDES = ['latency'] as const;
 /** The longest answer, in rows. */
 export const MAX_USAGE_ROWS = 1_000;
 
 const int = z.union([z.number().int().nonnegative(), z.string().regex(/^\d+$/)]);
+
+/**
+ * How long the requests of a row took, in whole milliseconds: each value is the upper end of the histogram's cell in which the
+ * quantile is, so it is at least the true one and at most 1.42 times it (and up to 1 ms more); what took more than 2^26 ms,
+ * 18.6 hours, is told as 2^26. Null where nothing was counted.
+ */
+const quantile = z.number().int().nonnegative().nullable();
+export const latencySchema = z.object({ p50: quantile, p90: quantile, p99: quantile });
+export type Latency = z.infer<typeof latencySchema>;
 
 /** A row of `GET /api/usage`; a field of a dimension not grouped by is absent; counts beyond 2^53 are strings. */
 export const usageRowSchema = z.object({
@@ -22,17 +33,27 @@ export const usageRowSchema = z.object({
   workload: z.string().optional(),
   /** A key counts under each tag it has now; null: keys without any. */
   tag: z.string().nullable().optional(),
+  /** By outcome below; together they are all. A metering of before does not tell those that are optional. */
   requestCount: int,
+  okCount: int.optional(),
   errorCount: int,
+  /** They began and were not delivered whole. */
+  abortedCount: int.optional(),
   inputTokens: int,
   cachedInputTokens: int,
   outputTokens: int,
+  /** Tokens of the output that were thought, not said. */
+  reasoningTokens: int.optional(),
   totalTokens: int,
   /** Milliseconds of audio. */
   audioMs: int,
+  /** Vectors that were answered. */
+  embeddings: int.optional(),
   /** tokens × price, and audio × price, at the version each request was admitted with, decimal USD. */
   cost: z.string(),
   currency: z.literal('USD'),
+  /** Only with `include=latency`: to the first byte of an answer, of those that had one, and to the end of all. */
+  latency: z.object({ ttftMs: latencySchema, durationMs: latencySchema }).optional(),
 });
 export type UsageRow = z.infer<typeof usageRowSchema>;
 

@@ -14,11 +14,17 @@ interface Shape {
   readonly granularity: string;
   readonly columns: readonly string[];
   readonly filters: Readonly<Record<string, string | undefined>>;
+  readonly include?: readonly string[];
 }
 
 /** In as many characters whatever it is. */
-const hashOf = ({ granularity, columns, filters }: Shape): string =>
-  createHash('sha256').update(JSON.stringify({ granularity, columns, filters })).digest('base64url');
+function hashOf({ granularity, columns, filters, include = [] }: Shape): string {
+  // Where nothing is included it is that of cursors from before anything could be.
+  const more = include.length === 0 ? {} : { include: include.toSorted() };
+  return createHash('sha256')
+    .update(JSON.stringify({ granularity, columns, filters, ...more }))
+    .digest('base64url');
+}
 
 /** @throws Rejected `invalid_request` for what is none, and for one of another query */
 export function readCursor<C extends Cursor>(text: string, schema: z.ZodType<C>, shape: Shape): C {

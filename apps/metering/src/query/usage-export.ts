@@ -18,26 +18,38 @@ export const fileName = ({ from, to }: Pick<UsageQuery, 'from' | 'to'>, format: 
 
 /** What stands above the rows: the names of a row's fields, where the format has none of its own. */
 export const exportHead = (format: ExportFormat, query: UsageQuery): string =>
-  format === 'csv' ? csvLine(Object.keys(usageRow(nothing(query)))) : '';
+  format === 'csv' ? csvLine(cells(usageRow(nothing(query))).map(([name]) => name)) : '';
 
 export function exportRows(format: ExportFormat, rows: readonly SummedRow[]): string {
-  const line = format === 'csv' ? csvLine : undefined;
   return rows
     .map(usageRow)
-    .map((row) => (line ? line(Object.values(row)) : `${JSON.stringify(row)}\n`))
+    .map((row) => (format === 'csv' ? csvLine(cells(row).map(([, value]) => value)) : `${JSON.stringify(row)}\n`))
     .join('');
 }
 
+/** Fields of fields are columns of their own: `latency.ttftMs.p50`. */
+const cells = (fields: object): [name: string, value: unknown][] =>
+  Object.entries(fields).flatMap(([name, value]: [string, unknown]): [string, unknown][] =>
+    typeof value === 'object' && value !== null
+      ? cells(value).map(([inner, cell]) => [`${name}.${inner}`, cell])
+      : [[name, value]],
+  );
+
 /** A row with the fields that this query's have. */
-const nothing = ({ granularity, columns }: UsageQuery): SummedRow => ({
+const nothing = ({ granularity, columns, include }: UsageQuery): SummedRow => ({
   ...(granularity === 'total' ? {} : { bucket: 0 }),
   ...Object.fromEntries(columns.map((column) => [column, ''])),
   key_name: null,
   requests: '0',
+  ok: '0',
   errors: '0',
+  aborted: '0',
   input_tokens: '0',
   cached_input_tokens: '0',
   output_tokens: '0',
+  reasoning_tokens: '0',
   audio_ms: '0',
+  embeddings: '0',
   cost: '0',
+  ...(include.includes('latency') ? { ttft: new Map(), duration: new Map() } : {}),
 });

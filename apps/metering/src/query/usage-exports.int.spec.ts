@@ -52,7 +52,14 @@ const sessions = async () =>
 const noSessions = () => until(async () => (await sessions()).length === 0);
 
 describe('GET /api/usage/export', () => {
-  const QUERIES = ['groupBy=key,model', 'groupBy=workload,tag', 'granularity=total', 'granularity=hour&keyId=a', ''];
+  const QUERIES = [
+    'groupBy=key,model',
+    'groupBy=workload,tag',
+    'groupBy=key&include=latency',
+    'granularity=total',
+    'granularity=hour&keyId=a',
+    '',
+  ];
 
   it.each(QUERIES)('200: JSON lines are the rows of the answer: %s', async (groups) => {
     const response = await take(`${WINDOW}&${groups}`);
@@ -69,9 +76,17 @@ describe('GET /api/usage/export', () => {
     const response = await take(`${WINDOW}&${groups}&format=csv`);
     expect(response.headers.get('content-type')).toBe('text/csv; charset=utf-8');
     const read: Record<string, string>[] = parse(await response.text(), { columns: true });
+    const times = ({ latency, ...row }: UsageRow) => ({
+      ...row,
+      ...Object.fromEntries(
+        Object.entries(latency ?? {}).flatMap(([what, parts]) =>
+          Object.entries(parts).map(([part, ms]) => [`latency.${what}.${part}`, ms]),
+        ),
+      ),
+    });
     const expected = (await rowsOf(`${WINDOW}&${groups}`)).map((row) =>
       Object.fromEntries(
-        Object.entries(row).map(([name, value]) => {
+        Object.entries(times(row)).map(([name, value]) => {
           const text = value === null ? '' : String(value);
           return [name, /^[=-]/.test(text) ? `'${text}` : text];
         }),
@@ -88,6 +103,10 @@ describe('GET /api/usage/export', () => {
   it('is no more than a head where nothing was used', async () => {
     const csv = await take('from=2025-01-01&to=2025-02-01&groupBy=key&format=csv');
     expect((await csv.text()).startsWith('"bucket","keyId","keyName","requestCount"')).toBe(true);
+    const timed = await take('from=2025-01-01&to=2025-02-01&format=csv&include=latency');
+    expect((await timed.text()).split('"currency",')[1]).toBe(
+      '"latency.ttftMs.p50","latency.ttftMs.p90","latency.ttftMs.p99","latency.durationMs.p50","latency.durationMs.p90","latency.durationMs.p99"\r\n',
+    );
     expect(await (await take('from=2025-01-01&to=2025-02-01')).text()).toBe('');
   });
 
@@ -95,6 +114,7 @@ describe('GET /api/usage/export', () => {
     ['format', 'format=xml'],
     ['cursor', 'cursor=x'],
     ['limit', 'limit=5'],
+    ['include', 'include=weather'],
     ['groupBy', 'groupBy=key,model,project,tag'],
     ['from', 'from=2026-03-02&to=2026-03-01'],
   ])('400: names the bad parameter %s of ?%s', async (param, query) => {

@@ -1,8 +1,9 @@
 import { Rejected } from '@sluice/contracts/errors';
-import { MAX_USAGE_ROWS, USAGE_GRANULARITIES, USAGE_GROUPS } from '@sluice/contracts/metering';
+import { MAX_USAGE_ROWS, USAGE_GRANULARITIES, USAGE_GROUPS, USAGE_INCLUDES } from '@sluice/contracts/metering';
 import { z } from 'zod';
 
 export type UsageGroup = (typeof USAGE_GROUPS)[number];
+export type UsageInclude = (typeof USAGE_INCLUDES)[number];
 const MAX_GROUPS = 3;
 
 /** Of the last millisecond whose year has four digits: what PostgreSQL and RFC 3339 both read. */
@@ -18,20 +19,23 @@ export const instant = z
 export const textSchema = z.string().refine((text) => !text.includes('\0'), 'must not contain the character U+0000');
 const name = textSchema.min(1).max(256);
 
-export const groupsAmong = <G extends string>(allowed: readonly G[]) =>
-  z.string().transform((text, context): G[] => {
+/** A list of names with commas between them, each of them once. */
+const listOf = <Name extends string>(allowed: readonly Name[], most: number = allowed.length) =>
+  z.string().transform((text, context): Name[] => {
     const parts = [...new Set(text.split(',').map((part) => part.trim()))];
-    const groups = parts.flatMap((part) => allowed.find((group) => group === part) ?? []);
+    const names = parts.flatMap((part) => allowed.find((one) => one === part) ?? []);
     const message =
-      groups.length < parts.length
+      names.length < parts.length
         ? `must be a list of ${allowed.join(', ')}`
-        : groups.length > MAX_GROUPS
-          ? `must be at most ${MAX_GROUPS} of ${allowed.join(', ')}`
+        : names.length > most
+          ? `must be at most ${most} of ${allowed.join(', ')}`
           : undefined;
-    if (message === undefined) return groups;
+    if (message === undefined) return names;
     context.addIssue({ code: 'custom', message });
     return z.NEVER;
   });
+
+export const groupsAmong = <Group extends string>(allowed: readonly Group[]) => listOf(allowed, MAX_GROUPS);
 
 /** Of what can't be said of one parameter alone. @param what of the parameter is wrong, without a full stop */
 export const refused = (param: string, what: string, cause?: unknown): Rejected =>
@@ -45,6 +49,7 @@ const which = {
   project: name.optional(),
   model: name.optional(),
   workload: name.optional(),
+  include: listOf(USAGE_INCLUDES).optional(),
 };
 const ofKeys = { keyId: name.optional(), tag: name.optional() };
 export const page = {

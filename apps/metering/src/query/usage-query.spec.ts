@@ -22,12 +22,16 @@ const row: SummedRow = {
   key_id: 'key-1',
   key_name: null,
   model: 'sim/small',
-  requests: '2',
+  requests: '4',
+  ok: '2',
   errors: '1',
+  aborted: '1',
   input_tokens: '9007199254740993',
   cached_input_tokens: '0',
   output_tokens: '7',
+  reasoning_tokens: '3',
   audio_ms: '61500',
+  embeddings: '9007199254740993',
   cost: '1500000000001',
 };
 
@@ -110,6 +114,8 @@ describe('usageQuery', () => {
     { granularity: 'week' },
     { limit: '0' },
     { colour: 'red' },
+    { include: 'latency,weather' },
+    { include: '' },
     { model: 'a\0b' },
     { tag: '' },
     { from: '0000-01-01' },
@@ -123,6 +129,18 @@ describe('usageQuery', () => {
     expect(refusal(() => query({ project: 'red' }, 'blue')).code).toBe('project_scope_mismatch');
   });
 });
+
+/** Of `groupBy=key,model`, as cursors were before anything could be included. */
+const GIVEN_BEFORE = Buffer.from(
+  JSON.stringify({
+    shape: 'JoDdys1S_eVkq0P-YONS59W3QM4BGAxjwTOoQUZ0fuI',
+    source: 'day',
+    from: Date.parse('2026-11-01T00:00:00Z'),
+    to: NOW,
+    bucket: row.bucket,
+    values: ['key-1', 'sim/small'],
+  }),
+).toString('base64url');
 
 describe('the cursor', () => {
   const first = query({ groupBy: 'key,model' });
@@ -151,8 +169,17 @@ describe('the cursor', () => {
     expect(refusal(() => query({ groupBy: 'key,model', cursor: written }))).toMatchObject({ param: 'cursor' });
   });
 
-  it('is refused in another query', () => {
+  it('is refused in another query, and where something else is included', () => {
     expect(refusal(() => query({ groupBy: 'key', cursor }))).toMatchObject({ param: 'cursor' });
+    const more = { groupBy: 'key,model', include: 'latency' };
+    expect(refusal(() => query({ ...more, cursor }))).toMatchObject({ param: 'cursor' });
+    const including = cursorAfter(query(more), row);
+    expect(query({ ...more, cursor: including }).include).toEqual(['latency']);
+    expect(refusal(() => query({ groupBy: 'key,model', cursor: including }))).toMatchObject({ param: 'cursor' });
+  });
+
+  it('from before anything could be included goes on', () => {
+    expect(query({ groupBy: 'key,model', cursor: GIVEN_BEFORE }).after!.values).toEqual(['key-1', 'sim/small']);
   });
 });
 
@@ -164,15 +191,34 @@ describe('usageRow', () => {
       keyId: 'key-1',
       keyName: null,
       model: 'sim/small',
-      requestCount: 2,
+      requestCount: 4,
+      okCount: 2,
       errorCount: 1,
+      abortedCount: 1,
       inputTokens: '9007199254740993',
       cachedInputTokens: 0,
       outputTokens: 7,
+      reasoningTokens: 3,
       totalTokens: '9007199254741000',
       audioMs: 61_500,
+      embeddings: '9007199254740993',
       cost: '1.500000000001',
       currency: 'USD',
+    });
+  });
+
+  it('tells times as the ends of their cells, in whole milliseconds that are not below them, and none where none was counted', () => {
+    // 50 up to 2^9.5 = 724.08 ms, 50 up to 1,024 ms.
+    const times = {
+      ttft: new Map(),
+      duration: new Map([
+        [19, 50n],
+        [20, 50n],
+      ]),
+    };
+    expect(usageRowSchema.strict().parse(usageRow({ ...row, ...times })).latency).toEqual({
+      ttftMs: { p50: null, p90: null, p99: null },
+      durationMs: { p50: 725, p90: 1_024, p99: 1_024 },
     });
   });
 });

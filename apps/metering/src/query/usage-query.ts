@@ -3,7 +3,7 @@ import { GRANULARITIES, USAGE_GRANULARITIES } from '@sluice/contracts/metering';
 import { z } from 'zod';
 import { BUCKET_MS, type Granularity } from '../usage/rollup.js';
 import { cursorSchema, readCursor, refusedCursor, time, writeCursor } from './cursor.js';
-import { refused, type UsageGroup, type UsageParams } from './usage-params.js';
+import { refused, type UsageGroup, type UsageInclude, type UsageParams } from './usage-params.js';
 import type { SummedRow } from './usage-row.js';
 
 const DAY_MS = 86_400_000;
@@ -32,6 +32,7 @@ export interface UsageQuery {
   readonly columns: readonly GroupColumn[];
   /** What has to be equal; `tag`: one of the key's. */
   readonly filters: Readonly<Partial<Record<GroupColumn, string>>>;
+  readonly include: readonly UsageInclude[];
   readonly limit: number;
   /** Position of the last row that was given: begin of its bucket (null in a total), then its columns. */
   readonly after: { readonly bucket: number | null; readonly values: readonly string[] } | undefined;
@@ -44,7 +45,7 @@ export interface UsageQuery {
  * @throws Rejected `invalid_request` with the parameter's name, `project_scope_mismatch`
  */
 export function usageQuery(params: UsageParams, projectOfKey: string | null, now: number): UsageQuery {
-  const { granularity, groupBy = [], limit } = params;
+  const { granularity, groupBy = [], include = [], limit } = params;
   if (projectOfKey !== null && params.project !== undefined && params.project !== projectOfKey) {
     throw new Rejected('project_scope_mismatch', undefined, { param: 'project' });
   }
@@ -60,6 +61,7 @@ export function usageQuery(params: UsageParams, projectOfKey: string | null, now
     granularity,
     columns: [...new Set(groupBy.flatMap((group): readonly GroupColumn[] => COLUMNS[group]))],
     filters: Object.fromEntries(Object.entries(filters).filter(([, value]) => value !== undefined)),
+    include,
   };
   const cursor = params.cursor === undefined ? undefined : readCursor(params.cursor, usageCursorSchema, shape);
   if (cursor && (cursor.bucket === null) !== (granularity === 'total')) throw refusedCursor();

@@ -46,6 +46,10 @@ interface Plan {
   readonly Plans?: readonly Plan[];
 }
 const nodes = (plan: Plan): Plan[] => [plan, ...(plan.Plans ?? []).flatMap(nodes)];
+const sqlOf = (params: Record<string, string>) =>
+  usageSelect('o8', usageQuery(usageParamsSchema.parse({ ...QUARTER, ...params }), null, 0), 1_001).compile(
+    tablesOf(orm.em.fork()),
+  ).sql;
 /** Indexes that are used, and the most rows that one step looked at. */
 async function plan(organizationId: string, params: Record<string, string> = {}) {
   const query = usageQuery(usageParamsSchema.parse({ ...QUARTER, ...params }), null, 0);
@@ -66,4 +70,12 @@ it('of an organization is of its own days and of no others, with a quarter in vi
 
 it("of one key is of that key's days alone", async () => {
   expect(await plan('o7', { keyId: 'o7-3' })).toEqual({ indexes: ['usage_by_day_of_key'], most: DAYS });
+});
+
+it('touches no histogram but where latency is asked for', () => {
+  const histograms = /u\.(ttft|duration)\b/;
+  for (const params of [{}, { groupBy: 'key,model' }, { groupBy: 'tag', granularity: 'day' }]) {
+    expect(sqlOf(params)).not.toMatch(histograms);
+    expect(sqlOf({ ...params, include: 'latency' })).toMatch(histograms);
+  }
 });

@@ -1,13 +1,18 @@
 import { rfc3339 } from '@sluice/primitives/clock';
 import { sql, type RawBuilder } from 'kysely';
+import { unpacked } from '../usage/histogram.js';
 import type { GroupColumn, UsageQuery } from './usage-query.js';
 import type { SummedRow } from './usage-row.js';
 
-/** A row as PostgreSQL gives it: 64-bit numbers as text. */
-export type SelectedRow = Omit<SummedRow, 'bucket'> & { readonly bucket?: string };
+/** A row as PostgreSQL gives it: 64-bit numbers and histograms as text. */
+export type SelectedRow = Omit<SummedRow, 'bucket' | 'ttft' | 'duration'> &
+  Readonly<Partial<Record<'bucket' | 'ttft' | 'duration', string>>>;
 
-export const summedRow = ({ bucket, ...row }: SelectedRow): SummedRow =>
-  bucket === undefined ? row : { ...row, bucket: Number(bucket) };
+export const summedRow = ({ bucket, ttft, duration, ...row }: SelectedRow): SummedRow => ({
+  ...row,
+  ...(bucket === undefined ? {} : { bucket: Number(bucket) }),
+  ...(ttft === undefined || duration === undefined ? {} : { ttft: unpacked(ttft), duration: unpacked(duration) }),
+});
 
 /** A key without tags stands under the empty one, which no key can have: so every position can be compared. */
 const EXPRESSIONS: Readonly<Record<GroupColumn, RawBuilder<unknown>>> = {
@@ -20,9 +25,14 @@ const EXPRESSIONS: Readonly<Record<GroupColumn, RawBuilder<unknown>>> = {
 
 const SUMS = sql`
   sum(u.request_count)::text as requests,
+  coalesce(sum(u.request_count) filter (where u.outcome = 'ok'), 0)::text as ok,
   coalesce(sum(u.request_count) filter (where u.outcome = 'error'), 0)::text as errors,
+  coalesce(sum(u.request_count) filter (where u.outcome = 'aborted'), 0)::text as aborted,
   sum(u.input_tokens)::text as input_tokens, sum(u.cached_input_tokens)::text as cached_input_tokens,
-  sum(u.output_tokens)::text as output_tokens, sum(u.audio_ms)::text as audio_ms, sum(u.cost_pico)::text as cost`;
+  sum(u.output_tokens)::text as output_tokens, sum(u.reasoning_tokens)::text as reasoning_tokens,
+  sum(u.audio_ms)::text as audio_ms, sum(u.embeddings)::text as embeddings, sum(u.cost_pico)::text as cost`;
+/** Hundreds of digits each: read only where they are asked for. */
+const HISTOGRAMS = sql`sum(u.ttft)::text as ttft, sum(u.duration)::text as duration`;
 
 /**
  * The rows of one organization, in order of bucket and groups.
@@ -36,6 +46,7 @@ export function usageSelect(organizationId: string, query: UsageQuery, limit?: n
     ...(bucketed ? [sql`(extract(epoch from u.bucket) * 1000)::bigint as bucket`] : []),
     ...columns.map((column) => sql`${EXPRESSIONS[column]} as ${sql.ref(column)}`),
     SUMS,
+    ...(query.include.includes('latency') ? [HISTOGRAMS] : []),
   ];
   const tags = columns.includes('tag')
     ? sql`left join key_tags t on t.key_id = u.key_id and t.organization_id = u.organization_id`

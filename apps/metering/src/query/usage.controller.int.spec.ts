@@ -100,6 +100,92 @@ describe('usage by tag', () => {
   });
 });
 
+describe('how requests ended and how long they took', () => {
+  const who = aManager('org-timed');
+  const QUIET = { p50: null, p90: null, p99: null };
+  const told = async (query: string) => (await ask(`/api/usage?${MARCH}&${query}`, who)).data;
+  beforeAll(async () => {
+    const timed = (day: number, durationMs: number, change: object) => ({
+      organizationId: 'org-timed',
+      startedAt: new Date(Date.UTC(2026, 2, day)).toISOString(),
+      endedAt: new Date(Date.UTC(2026, 2, day) + durationMs).toISOString(),
+      ...change,
+    });
+    await metering.book([
+      timed(1, 1_000, { keyId: 'a', ttftMs: 100, reasoningTokens: '7' }),
+      timed(1, 16, { keyId: 'a', ttftMs: 4, outcome: 'aborted' }),
+      timed(2, 1_000, { keyId: 'a', ttftMs: 16, embeddings: '3' }),
+      timed(2, 9_000, { keyId: 'a', ttftMs: 15, model: 'sim/large' }),
+      timed(2, 33, { keyId: 'b', ttftMs: null, outcome: 'error' }),
+    ]);
+    await metering.app
+      .get(KeyNames)
+      .keep({ organizationId: 'org-timed', keyId: 'a', name: 'n', tags: ['x', 'y'], at: '2026-03-01T00:00:00.000Z' });
+  });
+
+  it('is a part of every row: requests by outcome, thoughts, vectors', async () => {
+    const fields = ({ requestCount, okCount, errorCount, abortedCount, reasoningTokens, embeddings }: UsageRow) => [
+      [requestCount, okCount, errorCount, abortedCount],
+      [reasoningTokens, embeddings],
+    ];
+    expect((await told('granularity=total&groupBy=key')).map(fields)).toEqual([
+      [
+        [4, 3, 0, 1],
+        [7, 3],
+      ],
+      [
+        [1, 0, 1, 0],
+        [0, 0],
+      ],
+    ]);
+    expect((await told('granularity=total'))[0]).not.toHaveProperty('latency');
+  });
+
+  const latencies = (rows: readonly UsageRow[]) => rows.map(({ latency }) => latency);
+  /** Ends of the cells that these times are in: 4, 16, 33 → 46, 100 → 128, 1,000 → 1,024, 9,000 → 11,586. */
+  const A = { ttftMs: { p50: 16, p90: 128, p99: 128 }, durationMs: { p50: 1_024, p90: 11_586, p99: 11_586 } };
+  const B = { ttftMs: QUIET, durationMs: { p50: 46, p90: 46, p99: 46 } };
+
+  it('is added up over days, models and outcomes where it is asked for, and null where nothing was counted', async () => {
+    expect(latencies(await told('granularity=total&groupBy=key&include=latency'))).toEqual([A, B]);
+    expect(latencies(await told('granularity=total&include=latency'))).toEqual([
+      { ttftMs: A.ttftMs, durationMs: { p50: 1_024, p90: 11_586, p99: 11_586 } },
+    ]);
+    expect(latencies(await told('granularity=total&keyId=b&include=latency'))).toEqual([B]);
+    expect(latencies(await told('granularity=total&groupBy=tag&include=latency'))).toEqual([B, A, A]);
+    expect(await told('granularity=total&keyId=nobody&include=latency')).toEqual([]);
+  });
+
+  it.each([
+    'granularity=day',
+    'granularity=hour&groupBy=key',
+    'granularity=minute&from=2026-03-02&to=2026-03-03&groupBy=key,tag',
+  ])('is of its bucket and group, the same on one page and on many: %s', async (query) => {
+    const whole = `${query.includes('from') ? '' : MARCH}&${query}&include=latency`;
+    const once = (await ask(`/api/usage?${whole}`, who)).data;
+    expect(once.length).toBeGreaterThan(1);
+    const days = once.map(({ bucket, latency }) => [bucket!.slice(8, 10), latency!.durationMs.p99]);
+    expect(days).toContainEqual(['02', query.includes('day') ? 11_586 : 46]);
+    const paged: UsageRow[] = [];
+    for (let cursor: string | null = ''; cursor !== null;) {
+      const page: Answer = await ask(`/api/usage?${whole}&limit=1${cursor && `&cursor=${cursor}`}`, who);
+      paged.push(...page.data);
+      cursor = page.nextCursor;
+    }
+    expect(paged).toEqual(once);
+  });
+
+  it('is told of one key on both planes, and nothing else can be included', async () => {
+    const query = `${MARCH}&granularity=total&include=latency`;
+    const paths = ['/api/keys/a/usage', '/internal/usage/keys/org-timed/a'];
+    for (const path of paths) expect(latencies((await ask(`${path}?${query}`, who)).data)).toEqual([A]);
+    for (const path of [...paths, '/api/usage']) {
+      const { error } = await ask(`${path}?${MARCH}&include=latency,weather`, who);
+      expect(error).toMatchObject({ code: 'invalid_request', param: 'include' });
+    }
+  });
+});
+
 describe('usage of one key', () => {
   const query = `${MARCH}&granularity=total&groupBy=model,workload`;
   const used = [{ project: 'red', workload: 'chat', model: 'sim/small', requestCount: 4 }];

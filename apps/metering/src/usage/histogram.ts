@@ -56,24 +56,14 @@ export function unpacked(number: string): Histogram {
 }
 
 /**
- * Milliseconds that a part of all times does not exceed, as if the times of a cell were spread evenly over it: right to
- * the width of a cell, that is by a factor of √2. Undefined: there are no times.
+ * Milliseconds that a part of all times does not exceed: the end of the cell in which the last of that part is, so the true
+ * one is at most √2 times less. The last cell has no end: its begin stands for it. Undefined: there are no times.
  * @param part from 0 to 1, 0.99 for p99
  */
 export function quantile(counts: Histogram, part: number): number | undefined {
   const cells = [...counts].filter(([, count]) => count > 0n).sort(([a], [b]) => a - b);
-  const all = cells.reduce((sum, [, count]) => sum + count, 0n);
-  const wanted = Number(all) * part;
-  let below = 0;
-  for (const [i, [cell, count]] of cells.entries()) {
-    const here = Number(count);
-    if (below + here >= wanted || i === cells.length - 1) {
-      const begin = ENDS[cell - 1] ?? 0;
-      // Nobody knows how far the last one goes.
-      const end = ENDS[cell] ?? begin;
-      return begin + (end - begin) * Math.min(1, (wanted - below) / here);
-    }
-    below += here;
-  }
-  return undefined;
+  const wanted = Number(cells.reduce((sum, [, count]) => sum + count, 0n)) * part;
+  let below = 0n;
+  const found = cells.find(([, count]) => Number((below += count)) >= wanted);
+  return found && (ENDS[found[0]] ?? ENDS.at(-1));
 }
