@@ -26,6 +26,7 @@ import { Completeness } from './completeness/completeness.service.js';
 import { HorizonConsumer, HORIZONS_DURABLE } from './completeness/horizon.consumer.js';
 import { usageGaps } from './completeness/gaps.service.js';
 import { meteringDatabase } from './database.js';
+import { Folding } from './folding/folding.service.js';
 import { keyTotalsRelay } from './key-totals/key-totals.relay.js';
 import { GenerationController } from './generations/generation.controller.js';
 import { Generations } from './generations/generations.service.js';
@@ -56,6 +57,7 @@ class Lifecycle implements OnModuleInit, OnApplicationShutdown {
     private readonly relay: OutboxRelay,
     private readonly gaps: GapWatch,
     private readonly spikes: UsageSpikes,
+    private readonly folding: Folding,
     completeness: Completeness,
     @Inject(QUARANTINE) quarantine: Quarantine,
     health: HealthRegistry,
@@ -94,10 +96,12 @@ class Lifecycle implements OnModuleInit, OnApplicationShutdown {
     this.relay.start();
     this.gaps.start();
     this.spikes.start();
+    this.folding.start();
   }
 
   async onApplicationShutdown(): Promise<void> {
-    await Promise.all([this.keyTotals.stop(), this.retention.stop(), this.gaps.stop(), this.spikes.stop()]);
+    const own = [this.keyTotals, this.retention, this.gaps, this.spikes, this.folding];
+    await Promise.all(own.map((one) => one.stop()));
     await this.relay.stop();
     await this.messaging.close();
     await this.orm.close(true);
@@ -161,6 +165,7 @@ export class MeteringModule {
         },
         RefusalsStore,
         { provide: UsageSpikes, useValue: new UsageSpikes(orm.em, relay, systemClock) },
+        { provide: Folding, useValue: new Folding(orm.em) },
         UsageStore,
         {
           provide: QUARANTINE,

@@ -23,6 +23,9 @@ export interface RollupTable {
   duration: string;
 }
 
+/** `usage_by_day_all_keys` is one without keys. */
+export type AnyRollupTable = Omit<RollupTable, 'key_id'> & Partial<Pick<RollupTable, 'key_id'>>;
+
 export interface Tables {
   usage_by_minute: RollupTable;
   usage_by_hour: RollupTable;

@@ -10,6 +10,7 @@ import { CreateLateDays } from './012-late-days.js';
 import { CreateSpikes } from './013-spikes.js';
 import { PackHistograms } from './014-packed-histograms.js';
 import { MakeRoomInRollups } from './014-room-in-rollups.js';
+import { CreateFoldedDays } from './015-folded-days.js';
 
 /** The permanent claim of every request, with all that its record says. The primary key is what makes it count once. */
 class CreateUsageRecords extends Migration {
@@ -149,4 +150,5 @@ export const MIGRATIONS: readonly MigrationObject[] = [
   { name: 'metering-013-spikes', class: CreateSpikes },
   { name: 'metering-014-packed-histograms', class: PackHistograms },
   { name: 'metering-014-room-in-rollups', class: MakeRoomInRollups },
+  { name: 'metering-015-folded-days', class: CreateFoldedDays },
 ];

@@ -3,6 +3,7 @@ import type { UsageRow } from '@sluice/contracts/metering';
 import { until, withBacking } from '@sluice/testing';
 import { parse } from 'csv-parse/sync';
 import { Client } from 'pg';
+import { Folding } from '../folding/folding.service.js';
 import { KeyNames } from '../keys/key-names.store.js';
 import { aManager, startMeteringApp, type MeteringApp } from '../metering-app.fixture.js';
 
@@ -17,6 +18,8 @@ let admin: Client;
 beforeAll(async () => {
   const { url } = await backing.database('metering-export');
   metering = await startMeteringApp(url);
+  // What follows is not booked, so that no day may be folded before it.
+  await metering.app.get(Folding).stop();
   admin = new Client({ connectionString: url });
   await admin.connect();
   const days = ['2026-03-01T10:00:00Z', '2026-03-02T10:00:00Z', '2026-03-04T23:59:59Z'];

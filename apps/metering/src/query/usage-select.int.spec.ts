@@ -4,6 +4,8 @@ import { afterAll, beforeAll, expect, it } from '@jest/globals';
 import { withBacking } from '@sluice/testing';
 import { sql } from 'kysely';
 import { meteringDatabase } from '../database.js';
+import { unfoldDay } from '../folding/folded-days.store.js';
+import { Folding } from '../folding/folding.service.js';
 import { aManager, startMeteringApp, type MeteringApp } from '../metering-app.fixture.js';
 import { tablesOf } from '../tables.js';
 import { usageParamsSchema } from './usage-params.js';
@@ -32,6 +34,8 @@ beforeAll(async () => {
       jsonb_populate_record(u, jsonb_build_object(
         'organization_id', 'o' || o, 'key_id', 'o' || o || '-' || k, 'bucket', u.bucket + d * interval '1 day')) r
     where u.organization_id = 'seed'`.execute(db);
+  // What it folds is up to the tests.
+  await metering.app.get(Folding).stop();
   await sql`analyze usage_by_day`.execute(db);
 }, 300_000);
 afterAll(async () => {
@@ -63,7 +67,8 @@ async function plan(organizationId: string, params: Record<string, string> = {})
 }
 
 it('of an organization is of its own days and of no others, with a quarter in view', async () => {
-  expect(await plan('o8')).toEqual({ indexes: ['usage_by_day_pkey'], most: DAYS * KEYS });
+  expect(await plan('o8', { groupBy: 'key' })).toMatchObject({ most: DAYS * KEYS });
+  expect(await plan('o8')).toMatchObject({ most: DAYS * KEYS });
   const answer = await metering.ask(`/api/usage?${new URLSearchParams(QUARTER).toString()}`, aManager('o8'));
   expect(await answer.json()).toMatchObject({ data: [{ model: 'sim/small', requestCount: DAYS * KEYS }] });
 });
@@ -78,4 +83,16 @@ it('touches no histogram but where latency is asked for', () => {
     expect(sqlOf(params)).not.toMatch(histograms);
     expect(sqlOf({ ...params, include: 'latency' })).toMatch(histograms);
   }
+});
+
+it('of folded days is a row for each, however many keys there are, and of the others one for each key', async () => {
+  await new Folding(orm.em).sweep();
+  await sql`analyze usage_by_day_all_keys`.execute(tablesOf(orm.em.fork()));
+  expect(await plan('o7')).toMatchObject({ most: DAYS });
+  await orm.em.fork().transactional(async (tx) => unfoldDay(tx, '2026-02-03'));
+  const { indexes, most } = await plan('o8');
+  expect(indexes).toEqual(expect.arrayContaining(['usage_by_day_pkey', 'usage_by_day_all_keys_pkey']));
+  expect(most).toBe(DAYS - 1 + KEYS);
+  const answer = await metering.ask(`/api/usage?${new URLSearchParams(QUARTER).toString()}`, aManager('o7'));
+  expect(await answer.json()).toMatchObject({ data: [{ requestCount: DAYS * MANY_KEYS }] });
 });

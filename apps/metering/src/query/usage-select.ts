@@ -3,6 +3,7 @@ import { sql, type RawBuilder } from 'kysely';
 import { unpacked } from '../usage/histogram.js';
 import type { GroupColumn, UsageQuery } from './usage-query.js';
 import type { SummedRow } from './usage-row.js';
+import { rowsToRead } from './usage-source.js';
 
 /** A row as PostgreSQL gives it: 64-bit numbers and histograms as text. */
 export type SelectedRow = Omit<SummedRow, 'bucket' | 'ttft' | 'duration'> &
@@ -39,7 +40,7 @@ const HISTOGRAMS = sql`sum(u.ttft)::text as ttft, sum(u.duration)::text as durat
  * @param limit rows at most; undefined = all of them
  */
 export function usageSelect(organizationId: string, query: UsageQuery, limit?: number): RawBuilder<SelectedRow> {
-  const { columns, source, after } = query;
+  const { columns, after } = query;
   const bucketed = query.granularity !== 'total';
   const position = [...(bucketed ? [sql`u.bucket`] : []), ...columns.map((column) => EXPRESSIONS[column])];
   const shown = [
@@ -56,7 +57,7 @@ export function usageSelect(organizationId: string, query: UsageQuery, limit?: n
   // A bucket that a better record has emptied stays as a row of zeros: it is not shown.
   return sql<SelectedRow>`
     select s.*, ${names ? sql`n.name` : sql`null`} as key_name from (
-      select ${sql.join(shown)} from ${sql.table(`usage_by_${source}`)} u ${tags}
+      select ${sql.join(shown)} from ${rowsToRead(query)} u ${tags}
       where ${sql.join(conditions(organizationId, query, after && position), sql` and `)}
       ${position.length === 0 ? sql`` : sql`group by ${sql.join(position)}`}
       having sum(u.request_count) <> 0

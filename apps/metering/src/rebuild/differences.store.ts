@@ -1,31 +1,32 @@
 import type { EntityManager } from '@mikro-orm/postgresql';
 import { isSubjectToken } from '@sluice/contracts/subjects';
 import { sql } from 'kysely';
-import { tablesOf, type RollupTable } from '../tables.js';
+import { tablesOf, type AnyRollupTable } from '../tables.js';
 import { daysAfter } from '../usage/request-day.js';
-import type { Granularity } from '../usage/rollup.js';
-import { ROLLUP_COLUMNS, ROLLUP_KEY } from '../usage/rollup.store.js';
+import type { Rollup } from '../usage/rollup.js';
+import { rollupColumns, rollupKey } from '../usage/rollup.store.js';
 import { pages } from './rebuilt.store.js';
 import { rollupRowOf, rowDifference, type RowDifference } from './row-difference.js';
 
 const PAGE = 1_000;
 
-type SidedRow = RollupTable & { readonly side: 'live' | 'rebuilt'; readonly bucket_ms: string };
+type SidedRow = AnyRollupTable & { readonly side: 'live' | 'rebuilt'; readonly bucket_ms: string };
 
 const rowOf = (row: SidedRow | undefined) => row && rollupRowOf({ ...row, bucket: row.bucket_ms });
-const keyOf = (row: SidedRow): string => JSON.stringify(ROLLUP_KEY.map((column) => row[column]));
 
 /** Rows of one day of a rollup that are not what the records say, a page at a time, in the order in which they are locked. */
 export async function* rollupDifferences(
   em: EntityManager,
-  granularity: Granularity,
+  rollup: Rollup,
   day: string,
 ): AsyncGenerator<RowDifference[]> {
-  const columns = sql.join(ROLLUP_COLUMNS.map((column) => sql.ref(column)));
+  const key = rollupKey(rollup);
+  const keyOf = (row: SidedRow): string => JSON.stringify(key.map((column) => row[column as keyof SidedRow]));
+  const columns = sql.join(rollupColumns(rollup).map((column) => sql.ref(column)));
   const rowsIn = (schema: 'public' | 'pg_temp') => sql`
-    select ${columns} from ${sql.table(`${schema}.usage_by_${granularity}`)}
+    select ${columns} from ${sql.table(`${schema}.usage_by_${rollup}`)}
     where bucket >= ${day}::date at time zone 'UTC' and bucket < ${daysAfter(day, 1)}::date at time zone 'UTC'`;
-  const order = sql.join(ROLLUP_KEY.map((c) => (c === 'bucket' ? sql.ref(c) : sql`${sql.ref(c)} collate "C"`)));
+  const order = sql.join(key.map((c) => (c === 'bucket' ? sql.ref(c) : sql`${sql.ref(c)} collate "C"`)));
   const query = sql<SidedRow>`
     with live as (${rowsIn('public')}), rebuilt as (${rowsIn('pg_temp')})
     select r.*, (extract(epoch from bucket) * 1000)::bigint as bucket_ms from (

@@ -53,7 +53,7 @@ function print({ proven: { days, minuteDays, leftOut }, tables }: RebuildReport)
     process.stdout.write(`left out, as records of what ended on them may be gone: ${leftOut.join(', ')}\n`);
   for (const { table, rows, different, shown } of tables) {
     const verdict = different === 0 ? 'equal' : `${different} DIFFERENT`;
-    process.stdout.write(`${table.padEnd(16)} ${String(rows).padStart(9)} rows  ${verdict}\n`);
+    process.stdout.write(`${table.padEnd(21)} ${String(rows).padStart(9)} rows  ${verdict}\n`);
     for (const row of shown) process.stdout.write(`  [live, rebuilt]: ${JSON.stringify(row)}\n`);
     if (different > shown.length) process.stdout.write(`  and ${different - shown.length} more\n`);
   }

@@ -1,6 +1,7 @@
 import { IsolationLevel } from '@mikro-orm/core';
 import type { EntityManager } from '@mikro-orm/postgresql';
 import { sql } from 'kysely';
+import { daysOfAllKeys, foldedDays } from '../folding/folded-days.store.js';
 import { recordDays } from '../retention/record-days.store.js';
 import { tablesOf } from '../tables.js';
 import { keptLateDays } from '../usage/late-days.store.js';
@@ -55,21 +56,20 @@ export async function compareRebuilt(options: RebuildOptions): Promise<RebuildRe
       await takeSnapshot(tx);
       if (repair && !(await onlyRepair(tx))) throw new RepairUnderWay();
       const proven = provenDays(await recordDays(tx), await keptLateDays(tx), now, minuteDays);
-      const records = await rebuild(tx, proven, onProgress);
+      const records = await rebuild(tx, proven, await foldedDays(tx), onProgress);
       const found = new Findings();
-      for (const day of proven.days) {
-        const granularities: Granularity[] = proven.minuteDays.includes(day)
-          ? ['minute', 'hour', 'day']
-          : ['hour', 'day'];
+      for (const day of [...proven.days, ...(await daysOfAllKeys(tx, proven.days))]) {
+        const granularities = granularitiesOf(day, proven);
         let wrong = false;
-        for (const granularity of granularities)
-          for await (const page of rollupDifferences(tx, granularity, day)) {
+        for (const rollup of [...granularities, 'day_all_keys'] as const)
+          for await (const page of rollupDifferences(tx, rollup, day)) {
             wrong = true;
-            found.add(`usage_by_${granularity}`, page, shownDifference);
+            found.add(`usage_by_${rollup}`, page, shownDifference);
           }
         if (repair && wrong)
           await repairDay(
             em,
+            day,
             granularities.map((each) => [each, rollupDifferences(tx, each, day)]),
           );
       }
@@ -82,6 +82,12 @@ export async function compareRebuilt(options: RebuildOptions): Promise<RebuildRe
     },
     { isolationLevel: IsolationLevel.REPEATABLE_READ },
   );
+}
+
+/** What can be made anew of a day from records; nothing of one that is only to be what its keys are together. */
+function granularitiesOf(day: string, { days, minuteDays }: ProvenDays): readonly Granularity[] {
+  if (minuteDays.includes(day)) return ['minute', 'hour', 'day'];
+  return days.includes(day) ? ['hour', 'day'] : [];
 }
 
 /** How many rows of each table are different, and the first of them. */

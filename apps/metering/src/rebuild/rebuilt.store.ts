@@ -7,13 +7,17 @@ import { tablesOf, type Tables } from '../tables.js';
 import { bookedColumns, bookedOf, type BookedRow } from '../usage/records.store.js';
 import { dayAt } from '../usage/request-day.js';
 import { rollUp } from '../usage/rollup.js';
-import { addToRollup } from '../usage/rollup.store.js';
+import { addToRollup, sumOverKeys } from '../usage/rollup.store.js';
 import type { ProvenDays } from './proven-days.js';
 
 const PAGE = 5_000;
 
 /** What is made anew, each in a temporary table of the same name, which hides the live one from who names no schema. */
-export const REBUILT = [...GRANULARITIES.map((granularity) => `usage_by_${granularity}`), 'key_totals'];
+export const REBUILT = [
+  ...GRANULARITIES.map((granularity) => `usage_by_${granularity}`),
+  'usage_by_day_all_keys',
+  'key_totals',
+];
 
 /**
  * One snapshot of records and of what was made of them. It can write nothing but its own temporary tables: PostgreSQL
@@ -34,12 +38,13 @@ export async function takeSnapshot(em: EntityManager): Promise<void> {
 
 /**
  * Makes the rollups and the totals of keys of the proven days anew, as bookings make them: the same code, a page of records
- * at a time.
+ * at a time. Then it folds what is folded, as it is folded; days that can't be made anew from the live rows of their keys.
  * @returns how many records there are
  */
 export async function rebuild(
   em: EntityManager,
   { days, minuteDays }: ProvenDays,
+  folded: readonly string[],
   onProgress: (done: number, of: number) => void,
 ): Promise<number> {
   const [all, withMinutes] = [new Set(days), new Set(minuteDays)];
@@ -57,6 +62,16 @@ export async function rebuild(
     await addToKeyTotals(em, keyTotalChanges(contributions));
     onProgress((done += page.length), of);
   }
+  await sumOverKeys(
+    em,
+    'pg_temp.usage_by_day',
+    folded.filter((day) => all.has(day)),
+  );
+  await sumOverKeys(
+    em,
+    'public.usage_by_day',
+    folded.filter((day) => !all.has(day)),
+  );
   return done;
 }
 

@@ -1,5 +1,6 @@
 import type { EntityManager } from '@mikro-orm/postgresql';
 import { sql } from 'kysely';
+import { unfoldDay } from '../folding/folded-days.store.js';
 import type { KeyTotalChange } from '../key-totals/key-totals.js';
 import { addToKeyTotals } from '../key-totals/key-totals.store.js';
 import { tablesOf } from '../tables.js';
@@ -12,14 +13,17 @@ import type { RowDifference } from './row-difference.js';
 const REPAIR_LOCK = '7310294415';
 
 /**
- * Books what the rows of a day are wrong by, as a batch is booked: all of the day in one transaction, rows locked in the
- * order of bookings. What was booked since the snapshot stays, as both are added.
+ * Books what the rows of a day are wrong by, as a batch is booked: all of the day in one transaction, locks taken in the
+ * order of bookings. What was booked since the snapshot stays, as both are added. A folded day is so no more: it is folded
+ * again from the rows of its keys, which are right then.
  */
 export async function repairDay(
   em: EntityManager,
+  day: string,
   differences: readonly (readonly [Granularity, AsyncIterable<readonly RowDifference[]>])[],
 ): Promise<void> {
   await em.fork().transactional(async (tx) => {
+    await unfoldDay(tx, day);
     for (const [granularity, pages] of differences)
       for await (const page of pages)
         await addToRollup(

@@ -1,4 +1,4 @@
-import type { RollupTable } from '../tables.js';
+import type { AnyRollupTable } from '../tables.js';
 import { unpacked, type Histogram } from '../usage/histogram.js';
 import { isNothing, type RollupRow } from '../usage/rollup.js';
 
@@ -11,11 +11,11 @@ export interface RowDifference {
 }
 
 /** A row as the database has it, `bucket` in milliseconds since the Unix epoch. */
-export function rollupRowOf(row: RollupTable): RollupRow {
+export function rollupRowOf(row: AnyRollupTable): RollupRow {
   return {
     organizationId: row.organization_id,
     bucket: Number(row.bucket),
-    keyId: row.key_id,
+    keyId: row.key_id ?? null,
     model: row.model,
     project: row.project,
     workload: row.workload,
@@ -75,7 +75,7 @@ export function shownDifference({ live, rebuilt, delta }: RowDifference): object
   return {
     bucket: new Date(bucket).toISOString(),
     organizationId,
-    keyId,
+    ...(keyId === null ? {} : { keyId }),
     model,
     project,
     workload,

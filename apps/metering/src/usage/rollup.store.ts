@@ -1,13 +1,12 @@
 import type { EntityManager } from '@mikro-orm/postgresql';
-import { unnest } from '@sluice/event-store';
+import { unnest, type UnnestColumns } from '@sluice/event-store';
 import { rfc3339 } from '@sluice/primitives/clock';
 import { sql } from 'kysely';
 import { tablesOf } from '../tables.js';
 import { packed } from './histogram.js';
-import type { Granularity, RollupRow } from './rollup.js';
+import type { Rollup, RollupRow } from './rollup.js';
 
-/** The primary key, in the order in which rows are locked. */
-export const ROLLUP_KEY = ['organization_id', 'bucket', 'key_id', 'model', 'project', 'workload', 'outcome'] as const;
+const KEY = ['organization_id', 'bucket', 'key_id', 'model', 'project', 'workload', 'outcome'];
 const SUMS = [
   'request_count',
   'input_tokens',
@@ -21,47 +20,62 @@ const SUMS = [
   'ttft',
   'duration',
 ];
-export const ROLLUP_COLUMNS: readonly string[] = [...ROLLUP_KEY, ...SUMS];
+
+/** The primary key, in the order in which rows are locked. */
+export const rollupKey = (rollup: Rollup): readonly string[] =>
+  rollup === 'day_all_keys' ? KEY.filter((column) => column !== 'key_id') : KEY;
+export const rollupColumns = (rollup: Rollup): readonly string[] => [...rollupKey(rollup), ...SUMS];
 
 /** Nearly all rows are of one bucket, and its time takes long to write. */
-function latestTime(): (milliseconds: number) => string {
-  let latest = { milliseconds: Number.NaN, text: '' };
-  return (milliseconds) => {
-    if (milliseconds !== latest.milliseconds) latest = { milliseconds, text: rfc3339(milliseconds) };
-    return latest.text;
-  };
+let latest = { milliseconds: Number.NaN, text: '' };
+function time(milliseconds: number): string {
+  if (milliseconds !== latest.milliseconds) latest = { milliseconds, text: rfc3339(milliseconds) };
+  return latest.text;
 }
 
+const VALUES: UnnestColumns<RollupRow> = {
+  organization_id: ['text', (r) => r.organizationId],
+  bucket: ['timestamptz', (r) => time(r.bucket)],
+  key_id: ['text', (r) => r.keyId],
+  model: ['text', (r) => r.model],
+  project: ['text', (r) => r.project],
+  workload: ['text', (r) => r.workload],
+  outcome: ['text', (r) => r.outcome],
+  request_count: ['bigint', (r) => r.requests],
+  input_tokens: ['bigint', (r) => r.inputTokens],
+  cached_input_tokens: ['bigint', (r) => r.cachedInputTokens],
+  output_tokens: ['bigint', (r) => r.outputTokens],
+  reasoning_tokens: ['bigint', (r) => r.reasoningTokens],
+  audio_ms: ['bigint', (r) => r.audioMs],
+  embeddings: ['bigint', (r) => r.embeddings],
+  cost_pico: ['numeric', (r) => r.cost],
+  ttft: ['numeric', (r) => packed(r.ttft)],
+  duration: ['numeric', (r) => packed(r.duration)],
+};
+const { key_id: _key, ...VALUES_OF_ALL_KEYS } = VALUES;
+
 /** Adds to a rollup in one statement. Rows are locked in the order in which they are given, from here to the commit. */
-export async function addToRollup(
-  em: EntityManager,
-  granularity: Granularity,
-  deltas: readonly RollupRow[],
-): Promise<void> {
+export async function addToRollup(em: EntityManager, rollup: Rollup, deltas: readonly RollupRow[]): Promise<void> {
   if (deltas.length === 0) return;
-  const time = latestTime();
-  const { names, rows } = unnest(deltas, {
-    organization_id: ['text', (r) => r.organizationId],
-    bucket: ['timestamptz', (r) => time(r.bucket)],
-    key_id: ['text', (r) => r.keyId],
-    model: ['text', (r) => r.model],
-    project: ['text', (r) => r.project],
-    workload: ['text', (r) => r.workload],
-    outcome: ['text', (r) => r.outcome],
-    request_count: ['bigint', (r) => r.requests],
-    input_tokens: ['bigint', (r) => r.inputTokens],
-    cached_input_tokens: ['bigint', (r) => r.cachedInputTokens],
-    output_tokens: ['bigint', (r) => r.outputTokens],
-    reasoning_tokens: ['bigint', (r) => r.reasoningTokens],
-    audio_ms: ['bigint', (r) => r.audioMs],
-    embeddings: ['bigint', (r) => r.embeddings],
-    cost_pico: ['numeric', (r) => r.cost],
-    ttft: ['numeric', (r) => packed(r.ttft)],
-    duration: ['numeric', (r) => packed(r.duration)],
-  });
+  const { names, rows } = unnest(deltas, rollup === 'day_all_keys' ? VALUES_OF_ALL_KEYS : VALUES);
   const added = sql.join(SUMS.map((sum) => sql`${sql.ref(sum)} = t.${sql.ref(sum)} + excluded.${sql.ref(sum)}`));
   await sql`
-    insert into ${sql.table(`usage_by_${granularity}`)} as t (${names}) ${rows}
-    on conflict (${sql.join(ROLLUP_KEY.map((column) => sql.ref(column)))}) do update set ${added}
+    insert into ${sql.table(`usage_by_${rollup}`)} as t (${names}) ${rows}
+    on conflict (${sql.join(rollupKey(rollup).map((column) => sql.ref(column)))}) do update set ${added}
+  `.execute(tablesOf(em));
+}
+
+/**
+ * Puts the days of a table like usage_by_day into usage_by_day_all_keys, where there is nothing of them yet.
+ * @param table where they are read
+ */
+export async function sumOverKeys(em: EntityManager, table: string, days: readonly string[]): Promise<void> {
+  const key = sql.join(rollupKey('day_all_keys').map((column) => sql.ref(column)));
+  const sums = sql.join(SUMS.map((sum) => sql.ref(sum)));
+  await sql`
+    insert into usage_by_day_all_keys (${key}, ${sums})
+    select ${key}, ${sql.join(SUMS.map((sum) => sql`sum(${sql.ref(sum)})`))} from ${sql.table(table)}
+    where bucket = any(array(select day::timestamp at time zone 'UTC' from unnest(${days}::date[]) as day))
+    group by ${key}
   `.execute(tablesOf(em));
 }

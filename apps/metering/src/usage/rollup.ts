@@ -6,8 +6,16 @@ import { cellOf, type Histogram } from './histogram.js';
 
 export type Granularity = (typeof GRANULARITIES)[number];
 
+/** What there is a table of: `usage_by_` and its name. `day_all_keys`: days that are folded, all keys together. */
+export type Rollup = Granularity | 'day_all_keys';
+
 /** Milliseconds of a bucket; buckets begin at multiples of it since the Unix epoch, which are UTC minutes, hours, days. */
-export const BUCKET_MS: Readonly<Record<Granularity, number>> = { minute: 60_000, hour: 3_600_000, day: 86_400_000 };
+export const BUCKET_MS: Readonly<Record<Rollup, number>> = {
+  minute: 60_000,
+  hour: 3_600_000,
+  day: 86_400_000,
+  day_all_keys: 86_400_000,
+};
 
 export interface Dimensions {
   readonly organizationId: string;
@@ -83,7 +91,9 @@ export const negated = (contribution: Contribution): Contribution => ({
 type Counts = Map<number, bigint>;
 
 /** A row's sums as they grow; rows are many, so they grow in place. */
-export interface RollupRow extends Dimensions, Sums {
+export interface RollupRow extends Omit<Dimensions, 'keyId'>, Sums {
+  /** Null in a rollup of all keys together. */
+  readonly keyId: string | null;
   /** Begin of the bucket, milliseconds since the Unix epoch. */
   readonly bucket: number;
   /** Requests by cell. */
@@ -100,15 +110,16 @@ type Growing = { -readonly [K in keyof RollupRow]: RollupRow[K] } & {
  * Contributions as one row per bucket and dimensions, in the order of the rows' keys: every transaction updates the
  * shared rows in this order, so that parallel batches wait for each other instead of deadlocking.
  */
-export function rollUp(contributions: readonly Contribution[], granularity: Granularity): RollupRow[] {
+export function rollUp(contributions: readonly Contribution[], rollup: Rollup): RollupRow[] {
   const rows = new Map<string, Growing>();
   for (const c of contributions) {
-    const bucket = c.endedAt - (c.endedAt % BUCKET_MS[granularity]);
+    const bucket = c.endedAt - (c.endedAt % BUCKET_MS[rollup]);
+    const keyId = rollup === 'day_all_keys' ? null : c.keyId;
     // No name has a NUL in it: such records were set aside.
-    const key = `${c.organizationId}\0${bucket}\0${c.keyId}\0${c.model}\0${c.project}\0${c.workload}\0${c.outcome}`;
+    const key = `${c.organizationId}\0${bucket}\0${keyId}\0${c.model}\0${c.project}\0${c.workload}\0${c.outcome}`;
     const row = rows.get(key);
     if (row) add(row, c);
-    else rows.set(key, begun(c, bucket));
+    else rows.set(key, begun(c, keyId, bucket));
   }
   return Array.from(rows)
     .filter(([, row]) => !isNothing(row))
@@ -116,11 +127,11 @@ export function rollUp(contributions: readonly Contribution[], granularity: Gran
     .map(([, row]) => row);
 }
 
-const begun = (c: Contribution, bucket: number): Growing => ({
+const begun = (c: Contribution, keyId: string | null, bucket: number): Growing => ({
   organizationId: c.organizationId,
   project: c.project,
   workload: c.workload,
-  keyId: c.keyId,
+  keyId,
   model: c.model,
   outcome: c.outcome,
   bucket,

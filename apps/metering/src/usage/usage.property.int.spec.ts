@@ -9,7 +9,12 @@ import { uuidv7 } from '@sluice/primitives/id';
 import { withBacking } from '@sluice/testing';
 import * as fc from 'fast-check';
 import { meteringDatabase } from '../database.js';
+import { foldDay, unfoldDay } from '../folding/folded-days.store.js';
+import { usageParamsSchema } from '../query/usage-params.js';
+import { UsageQueryService } from '../query/usage-query.service.js';
+import { usageQuery } from '../query/usage-query.js';
 import { unpacked } from './histogram.js';
+import { dayAt, daysAfter } from './request-day.js';
 import type { Granularity } from './rollup.js';
 import { UsageStore } from './usage.store.js';
 
@@ -24,7 +29,8 @@ afterAll(() => orm?.close(true));
 
 const rows = (sql: string): Promise<Record<string, unknown>[]> => orm.em.fork().getConnection().execute(sql);
 const HOUR = 3_600_000;
-const BEGIN = Math.floor(Date.now() / HOUR - 30) * HOUR;
+/** Long enough ago for all of it to be of days that are over, and may be folded. */
+const BEGIN = Math.floor(Date.now() / HOUR - 5 * 24) * HOUR;
 const BOOTS = ['boot-1', 'boot-2'];
 
 /** Few values, so that records meet in their request, their keys and their buckets, which lie around a midnight. */
@@ -67,6 +73,22 @@ const recordOf = (made: Made, seq: number): UsageRecord => {
   });
 };
 
+const DAYS = [dayAt(BEGIN), dayAt(BEGIN + 26 * HOUR)];
+interface Fold {
+  readonly day: string;
+  /** Taken back, as a repair does. */
+  readonly undone: boolean;
+}
+async function fold({ day, undone }: Fold): Promise<void> {
+  try {
+    if (undone) await orm.em.fork().transactional(async (tx) => unfoldDay(tx, day));
+    else await foldDay(orm.em, day);
+  } catch (error) {
+    // It has given up behind a booking.
+    if ((error as { code?: string }).code !== '55P03') throw error;
+  }
+}
+
 /** A request has one final count: two that differ are set aside, and which of them is booked is up to their order. */
 const history = fc
   .uniqueArray(aRecord, {
@@ -82,6 +104,10 @@ const history = fc
       again: fc.array(fc.constantFrom(...records), { maxLength: 20 }),
       sizes: fc.array(fc.integer({ min: 1, max: 9 }), { minLength: 1, maxLength: 9 }),
       together: fc.integer({ min: 1, max: 4 }),
+      // While a batch is booked, by whom nobody knows.
+      folds: fc.array(fc.record({ during: fc.nat({ max: 12 }), day: fc.constantFrom(...DAYS), undone: fc.boolean() }), {
+        maxLength: 8,
+      }),
     }),
   );
 
@@ -201,13 +227,52 @@ async function tables() {
   };
 }
 
+const KEYLESS = 'organization_id, bucket, model, project, workload, outcome';
+const ALL_SUMS = [...Object.keys(SUMS), 'ttft', 'duration'];
+/** Folded days as they are, and as they have to be: their rows by key together. Rows of zeros are no difference. */
+async function foldedRows() {
+  const summed = ALL_SUMS.map((sum) => `sum(${sum})::text as ${sum}`).join(', ');
+  const of = (table: string, where: string) =>
+    rows(`select * from (select ${KEYLESS}, ${summed} from ${table} where ${where} group by ${KEYLESS}) as r
+      where ${ALL_SUMS.map((sum) => `${sum} <> '0'`).join(' or ')}
+      order by ${KEYLESS}`);
+  return {
+    found: await of('usage_by_day_all_keys', 'true'),
+    expected: await of('usage_by_day', `(bucket at time zone 'UTC')::date in (select day from folded_days)`),
+  };
+}
+
+const QUESTIONS = [
+  { granularity: 'total', groupBy: 'model' },
+  { granularity: 'total' },
+  { groupBy: 'model,project' },
+  { groupBy: 'workload', model: 'sim/small' },
+  { groupBy: 'key,model' },
+];
+/** All that can be asked about both organizations, in pages of two rows. */
+async function answers() {
+  const queries = new UsageQueryService(orm);
+  const given: unknown[] = [];
+  const window = { from: DAYS[0]!, to: daysAfter(DAYS[1]!, 1), limit: '2' };
+  for (const organization of ['org-1', 'org-2'])
+    for (const question of QUESTIONS)
+      for (let cursor: string | null | undefined; cursor !== null;) {
+        const params = usageParamsSchema.parse({ ...window, ...question, ...(cursor ? { cursor } : {}) });
+        const { data, nextCursor } = await queries.page(organization, usageQuery(params, null, Date.now()));
+        given.push(organization, question, data);
+        cursor = nextCursor;
+      }
+  return given;
+}
+
 const sorted = (all: readonly object[]) => all.toSorted((a, b) => (stableText(a) < stableText(b) ? -1 : 1));
 const stableText = (row: object) => JSON.stringify(Object.entries(row).toSorted(([a], [b]) => (a < b ? -1 : 1)));
 
-it('has the same tables after any order, any repetition, any cut into batches and any that are booked at the same time', async () => {
+it('has the same tables and answers after any order, any repetition, any cut into batches, any that are booked at the same time and any days folded meanwhile', async () => {
   await fc.assert(
-    fc.asyncProperty(history, async ({ records, order, again, sizes, together }) => {
-      await rows('truncate usage_records, usage_by_minute, usage_by_hour, usage_by_day, key_totals, usage_settled');
+    fc.asyncProperty(history, async ({ records, order, again, sizes, together, folds }) => {
+      await rows(`truncate usage_records, usage_by_minute, usage_by_hour, usage_by_day, usage_by_day_all_keys, folded_days,
+        key_totals, usage_settled`);
       const batches: UsageRecord[][] = [];
       const all = [...order, ...again];
       for (let at = 0; at < all.length; at += batches.at(-1)!.length)
@@ -216,19 +281,30 @@ it('has the same tables after any order, any repetition, any cut into batches an
       const stores = Array.from({ length: together }, () => new UsageStore(orm.em));
       await Promise.all(
         stores.map(async (store, i) => {
-          for (const batch of batches.filter((_, at) => at % together === i))
-            await store.take(
-              ...Array.from(
-                Map.groupBy(batch, ({ seq }) => bootOf(seq)),
-                ([boot, own]) => aUsageBatch(own, boot),
+          for (const [at, batch] of batches.entries()) {
+            if (at % together !== i) continue;
+            const own = folds.filter(({ during }) => during % batches.length === at);
+            await Promise.all([
+              ...own.map(fold),
+              store.take(
+                ...Array.from(
+                  Map.groupBy(batch, ({ seq }) => bootOf(seq)),
+                  ([boot, some]) => aUsageBatch(some, boot),
+                ),
               ),
-            );
+            ]);
+          }
         }),
       );
       const [found, expected] = [await tables(), model(records)];
       for (const table of Object.keys(expected) as (keyof typeof expected)[])
         expect([table, sorted(found[table])]).toEqual([table, sorted(expected[table])]);
       expect(await rows('select * from usage_quarantine')).toEqual([]);
+      const folded = await foldedRows();
+      expect(folded.found).toEqual(folded.expected);
+      const answered = await answers();
+      await rows('truncate usage_by_day_all_keys, folded_days');
+      expect(answered).toEqual(await answers());
     }),
     { numRuns: 40, endOnFailure: true },
   );

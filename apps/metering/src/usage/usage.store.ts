@@ -4,6 +4,7 @@ import type { UsageBatch, UsageRecord } from '@sluice/contracts/gateway';
 import { settledOf, sourcesOf } from '@sluice/contracts/usage-claim';
 import { setAside, settle, settledBelow } from '@sluice/event-store';
 import { systemClock } from '@sluice/primitives/clock';
+import { foldedAmong } from '../folding/folded-days.store.js';
 import { keyTotalChanges } from '../key-totals/key-totals.js';
 import { addToKeyTotals } from '../key-totals/key-totals.store.js';
 import { untimely } from '../retention/record-days.js';
@@ -12,7 +13,7 @@ import { lateDays } from './late-days.js';
 import { keepLateDays } from './late-days.store.js';
 import { claimRows, insertRecords, lockBooked, recordColumns, replaceRecords } from './records.store.js';
 import { dayAt, dayOfRequest } from './request-day.js';
-import { rollUp } from './rollup.js';
+import { BUCKET_MS, rollUp, type Contribution } from './rollup.js';
 import { addToRollup } from './rollup.store.js';
 import { decideUsage, incomingOf, type Reason, type UsageDecision } from './usage.decider.js';
 
@@ -26,8 +27,8 @@ export class UsageStore {
   /**
    * Takes batches in one transaction: claims, quarantine, rollups, totals of keys, settled ranges. A batch that comes
    * again, whole or in other pieces, changes nothing. Statements per transaction, not per record. Locks are taken in the
-   * same order by everybody: claims by request id, late days, what is set aside, rollups by their keys, keys, then boots. What all
-   * batches share comes last: a hot key's rows are held for a few round trips and the commit.
+   * same order by everybody: claims by request id, late days, what is set aside, days that may be folded, rollups by their
+   * keys, keys, then boots. What all batches share comes last: a hot key's rows are held for a few round trips and the commit.
    */
   async take(...batches: readonly UsageBatch[]): Promise<UsageDecision> {
     const sources = sourcesOf(batches);
@@ -64,9 +65,11 @@ export class UsageStore {
         content: record,
       })),
     );
+    const inFolded = await this.inFoldedDays(em, decision.contributions);
     for (const granularity of ['minute', 'hour', 'day'] as const) {
       await addToRollup(em, granularity, rollUp(decision.contributions, granularity));
     }
+    await addToRollup(em, 'day_all_keys', rollUp(inFolded, 'day_all_keys'));
     await addToKeyTotals(em, keyTotalChanges(decision.contributions, decision.seen));
     await settle(em, settledOf(batches));
     return decision;
@@ -95,6 +98,17 @@ export class UsageStore {
       claimRows(decision).filter(({ record }) => booked.has(record.requestId)),
     );
     return decision;
+  }
+
+  /**
+   * What belongs to a folded day, too. Nearly always everything is of today, which nobody folds before the day after
+   * tomorrow: then nothing is asked.
+   */
+  private async inFoldedDays(em: EntityManager, contributions: readonly Contribution[]): Promise<Contribution[]> {
+    const now = systemClock.now();
+    const past = contributions.filter(({ endedAt }) => endedAt < now - (now % BUCKET_MS.day));
+    const folded = await foldedAmong(em, [...new Set(past.map(({ endedAt }) => dayAt(endedAt)))].sort());
+    return past.filter(({ endedAt }) => folded.has(dayAt(endedAt)));
   }
 
   /** Looks for partitions again only where a record is of a day that had none, and makes what there should be by now. */
