@@ -1,6 +1,7 @@
 import type { EntityManager } from '@mikro-orm/postgresql';
 import { sql } from 'kysely';
 import { tablesOf } from '../tables.js';
+import { daysAfter } from '../usage/request-day.js';
 import { sumOverKeys } from '../usage/rollup.store.js';
 
 /** Of whether a day is folded, together with the day: any constant, the same in every process. */
@@ -88,7 +89,8 @@ export async function unfoldDay(em: EntityManager, day: string): Promise<void> {
   await lockDay(em, day);
   await sql`delete from folded_days where day = ${day}`.execute(db);
   await sql`
-    delete from usage_by_day_all_keys where bucket = ${day}::date::timestamp at time zone 'UTC'
+    delete from usage_by_day_all_keys
+    where bucket >= ${day}::timestamp at time zone 'UTC' and bucket < ${daysAfter(day, 1)}::timestamp at time zone 'UTC'
   `.execute(db);
 }
 

@@ -7,6 +7,7 @@ import { rfc3339 } from '@sluice/primitives/clock';
 import { uuidv7 } from '@sluice/primitives/id';
 import { manualClock, until, withBacking } from '@sluice/testing';
 import { meteringDatabase } from '../database.js';
+import { Folding } from '../folding/folding.service.js';
 import { Retention } from '../retention/retention.service.js';
 import { dayAt, daysAfter } from '../usage/request-day.js';
 import { UsageStore } from '../usage/usage.store.js';
@@ -15,7 +16,7 @@ import { compareRebuilt, RepairUnderWay, type RebuildOptions } from './rebuild.s
 const DAY_MS = 86_400_000;
 /** So that no test runs over midnight: the noon before, which partitions and minutes are there of. */
 const NOW = Math.floor(Date.now() / DAY_MS) * DAY_MS - DAY_MS / 2;
-const TABLES = ['usage_by_minute', 'usage_by_hour', 'usage_by_day', 'key_totals'] as const;
+const TABLES = ['usage_by_minute', 'usage_by_hour', 'usage_by_day', 'usage_by_day_all_keys', 'key_totals'] as const;
 const backing = withBacking(['postgres']);
 
 let orm: MikroORM;
@@ -33,7 +34,8 @@ const compare = (change: Partial<RebuildOptions> = {}) =>
   compareRebuilt({ em: orm.em, now: Date.now(), minuteDays: 7, ...change });
 const differences = async (change: Partial<RebuildOptions> = {}) =>
   Object.fromEntries((await compare(change)).tables.map(({ table, different }) => [table, different]));
-const NONE = { usage_by_minute: 0, usage_by_hour: 0, usage_by_day: 0, key_totals: 0 };
+const NONE = { usage_by_minute: 0, usage_by_hour: 0, usage_by_day: 0, usage_by_day_all_keys: 0, key_totals: 0 };
+const fold = () => new Folding(orm.em).sweep();
 
 let ids = 0;
 const recordOf = (at: number, change: Partial<UsageRecord> = {}): UsageRecord =>
@@ -70,7 +72,9 @@ async function liveALife(): Promise<void> {
       endedAt: rfc3339(Date.parse(record.endedAt) + 7_200_000),
     }));
   await store.take(batch(estimates));
+  expect(await fold()).not.toEqual([]);
   await store.take(batch([...records, recordOf(NOW, { keyId: 'not.a.token' })]));
+  await fold();
 }
 
 describe('npm run rebuild -- metering', () => {
@@ -94,7 +98,9 @@ describe('npm run rebuild -- metering', () => {
 
   const SUMS = ['request_count', 'cached_input_tokens', 'reasoning_tokens', 'embeddings', 'audio_ms', 'cost_pico'];
   const byHand = TABLES.flatMap((table) => {
-    const one = `ctid = (select ctid from ${table} where key_id <> 'not.a.token' and request_count > 0 limit 1)`;
+    const ofKeys = table !== 'usage_by_day_all_keys';
+    const some = ofKeys ? `key_id <> 'not.a.token' and request_count > 0` : 'request_count > 0';
+    const one = `ctid = (select ctid from ${table} where ${some} limit 1)`;
     const columns = table === 'key_totals' ? ['request_count', 'input_tokens'] : SUMS;
     return [
       ...columns.map((column) => [table, `update ${table} set ${column} = ${column} + 1 where ${one}`]),
@@ -111,6 +117,8 @@ describe('npm run rebuild -- metering', () => {
             [table, `update ${table} set workload = 'renamed' where ${one}`],
             [table, `truncate ${table}`],
           ]),
+      // Where nothing is folded.
+      ...(ofKeys ? [] : [[table, `update ${table} set bucket = now() where ${one}`]]),
     ] as [string, string][];
   });
   it('finds, names and repairs what was changed by hand, whatever it is', async () => {
@@ -122,7 +130,7 @@ describe('npm run rebuild -- metering', () => {
           rows(
             table === 'key_totals'
               ? `select key_id, organization_id, request_count, input_tokens, output_tokens from ${table} order by 1`
-              : `select organization_id, bucket, key_id, model, project, workload, outcome, ${SUMS.join(', ')}
+              : `select organization_id, bucket, ${table === 'usage_by_day_all_keys' ? '' : 'key_id,'} model, project, workload, outcome, ${SUMS.join(', ')}
                  from ${table} where request_count <> 0 order by 1, 2, 3, 4, 5, 6, 7`,
           ),
         ),
@@ -137,7 +145,10 @@ describe('npm run rebuild -- metering', () => {
       const { shown, different } = report.tables.find((one) => one.table === table)!;
       expect([change, shown.length]).toEqual([change, Math.min(5, different)]);
       expect([change, await differences()]).toEqual([change, NONE]);
+      // What was put right is folded again.
+      await fold();
     }
+    expect(await differences()).toEqual(NONE);
     expect(await state()).toEqual(before);
   }, 120_000);
 
@@ -163,6 +174,25 @@ describe('npm run rebuild -- metering', () => {
       ],
       [expect.objectContaining({ requests: [null, '1'], ttft: [null, { 8: '1' }] })],
       [],
+      [],
+    ]);
+  });
+
+  it('proves a folded day whose records are gone by the rows of its keys, and folds it again where it is wrong', async () => {
+    await store.take(batch([recordOf(NOW - 20 * DAY_MS), recordOf(NOW - 20 * DAY_MS, { keyId: 'key-2' })]));
+    await fold();
+    const today = { recordDays: 15, minuteDays: 7, refusalDays: 31, clock: manualClock(rfc3339(NOW)) };
+    await new Retention({ em: orm.em, ...today }).sweep();
+    expect(await differences()).toEqual(NONE);
+    await rows('update usage_by_day_all_keys set output_tokens = 1');
+    const { tables } = await compare({ repair: true });
+    expect(tables.find(({ different }) => different > 0)).toMatchObject({
+      table: 'usage_by_day_all_keys',
+      shown: [{ bucket: expect.stringContaining(dayAt(NOW - 20 * DAY_MS)), outputTokens: ['1', '60'] }],
+    });
+    await fold();
+    expect(await rows('select request_count, output_tokens from usage_by_day_all_keys')).toEqual([
+      { request_count: '2', output_tokens: '60' },
     ]);
   });
 
