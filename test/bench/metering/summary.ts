@@ -16,6 +16,10 @@ const WARM_UP = 20;
 export interface SummaryFigures {
   readonly rawRecords: number;
   readonly daysRows: number;
+  /** Of all keys together. */
+  readonly foldedRows: number;
+  /** Median of what a day took to be folded, with what PostgreSQL did beside it. */
+  readonly foldMs: number;
   readonly p50Ms: number;
   readonly p99Ms: number;
   readonly maxMs: number;
@@ -41,8 +45,12 @@ export async function summaries(asking: Asking): Promise<SummaryFigures> {
   await client.connect();
   try {
     await fill(client, today, asking);
-    const { rows } = await client.query<Record<'raw' | 'days' | 'own', string>>(
+    await folded(client, today, stopping);
+    const { rows } = await client.query<Record<'raw' | 'days' | 'folded' | 'fold_ms' | 'own', string>>(
       `select (select count(*) from usage_records) as raw, (select count(*) from usage_by_day) as days,
+        (select count(*) from usage_by_day_all_keys) as folded,
+        (select percentile_cont(0.5) within group (order by extract(epoch from took) * 1000)
+          from (select folded_at - lag(folded_at) over (order by folded_at) as took from folded_days) as f) as fold_ms,
         (select sum(request_count) from usage_by_day where organization_id = $1 and bucket < $2) as own`,
       [organizationId, new Date(today)],
     );
@@ -69,6 +77,8 @@ export async function summaries(asking: Asking): Promise<SummaryFigures> {
     return {
       rawRecords: Number(rows[0]!.raw),
       daysRows: Number(rows[0]!.days),
+      foldedRows: Number(rows[0]!.folded),
+      foldMs: Math.round(10 * Number(rows[0]!.fold_ms)) / 10,
       p50Ms: quantile(0.5),
       p99Ms: quantile(0.99),
       maxMs: quantile(1),
@@ -78,6 +88,20 @@ export async function summaries(asking: Asking): Promise<SummaryFigures> {
   } finally {
     await client.end();
   }
+}
+
+/** Waits until metering has folded what it does of what was filled in: all but yesterday. It looks each minute. */
+async function folded(client: pg.Client, today: number, stopping: AbortSignal): Promise<void> {
+  const progress = progressOf('folding', DAYS - 1);
+  for (let done = 0; done < DAYS - 1 && !stopping.aborted; await sleep(500)) {
+    const { rows } = await client.query<{ n: string }>(
+      `select count(*) as n from folded_days where day >= ($1::timestamptz at time zone 'UTC')::date`,
+      [new Date(today - DAYS * DAY_MS)],
+    );
+    progress.set((done = Number(rows[0]!.n)));
+  }
+  progress.end();
+  await client.query('vacuum analyze usage_by_day_all_keys');
 }
 
 /** Day by day, each record with an id of its day, and the rows of days that they come to. */
