@@ -56,9 +56,9 @@ export async function rebuild(
       .map((row) => bookedOf(row).contribution)
       .filter(({ endedAt }) => all.has(dayAt(endedAt)));
     const recent = contributions.filter(({ endedAt }) => withMinutes.has(dayAt(endedAt)));
-    await addToRollup(em, 'minute', rollUp(recent, 'minute'));
-    await addToRollup(em, 'hour', rollUp(contributions, 'hour'));
-    await addToRollup(em, 'day', rollUp(contributions, 'day'));
+    await addToRollup(em, ['minute'], rollUp(recent, 'minute'));
+    await addToRollup(em, ['hour'], rollUp(contributions, 'hour'));
+    await addToRollup(em, ['day'], rollUp(contributions, 'day'));
     await addToKeyTotals(em, keyTotalChanges(contributions));
     onProgress((done += page.length), of);
   }

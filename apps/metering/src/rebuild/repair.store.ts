@@ -28,7 +28,7 @@ export async function repairDay(
       for await (const page of pages)
         await addToRollup(
           tx,
-          granularity,
+          [granularity],
           page.map(({ delta }) => delta),
         );
   });

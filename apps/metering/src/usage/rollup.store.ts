@@ -1,7 +1,7 @@
 import type { EntityManager } from '@mikro-orm/postgresql';
 import { unnest, type UnnestColumns } from '@sluice/event-store';
 import { rfc3339 } from '@sluice/primitives/clock';
-import { sql } from 'kysely';
+import { sql, type RawBuilder } from 'kysely';
 import { tablesOf } from '../tables.js';
 import { packed } from './histogram.js';
 import type { Rollup, RollupRow } from './rollup.js';
@@ -54,16 +54,42 @@ const VALUES: UnnestColumns<RollupRow> = {
 };
 const { key_id: _key, ...VALUES_OF_ALL_KEYS } = VALUES;
 
-/** Adds to a rollup in one statement. Rows are locked in the order in which they are given, from here to the commit. */
-export async function addToRollup(em: EntityManager, rollup: Rollup, deltas: readonly RollupRow[]): Promise<void> {
+/**
+ * Adds to rollups in one statement, to one table after the other. Rows are locked in the order in which they are given, from
+ * here to the commit.
+ * @param rollups those behind the first have the same rows, but for the bucket: see `rollUps`
+ */
+export async function addToRollup(
+  em: EntityManager,
+  rollups: readonly [Rollup, ...Rollup[]],
+  deltas: readonly RollupRow[],
+): Promise<void> {
   if (deltas.length === 0) return;
-  const { names, rows } = unnest(deltas, rollup === 'day_all_keys' ? VALUES_OF_ALL_KEYS : VALUES);
-  const added = sql.join(SUMS.map((sum) => sql`${sql.ref(sum)} = t.${sql.ref(sum)} + excluded.${sql.ref(sum)}`));
+  const [first, ...others] = rollups;
+  const { names, rows } = unnest(deltas, first === 'day_all_keys' ? VALUES_OF_ALL_KEYS : VALUES);
+  const statements = [
+    addition(first, names, sql`select ${names} from deltas`),
+    ...others.map((rollup, i) => {
+      const coarser = sql.join(
+        [...KEY, ...SUMS].map((column) =>
+          column === 'bucket' ? sql`date_trunc(${sql.lit(rollup)}, bucket, 'UTC')` : sql.ref(column),
+        ),
+      );
+      // What it reads of the one before is that it is done.
+      return addition(rollup, names, sql`select ${coarser} from deltas, (select count(*) from ${step(i)}) as before`);
+    }),
+  ];
+  const steps = statements.slice(0, -1).map((statement, i) => sql`${step(i)} as (${statement} returning 1)`);
   await sql`
-    insert into ${sql.table(`usage_by_${rollup}`)} as t (${names}) ${rows}
-    on conflict (${sql.join(rollupKey(rollup).map((column) => sql.ref(column)))}) do update set ${added}
+    with ${sql.join([sql`deltas (${names}) as materialized (${rows})`, ...steps])} ${statements.at(-1)!}
   `.execute(tablesOf(em));
 }
+
+const step = (i: number) => sql.ref(`step_${i}`);
+const addition = (rollup: Rollup, names: RawBuilder<unknown>, rows: RawBuilder<unknown>) => sql`
+  insert into ${sql.table(`usage_by_${rollup}`)} as t (${names}) ${rows}
+  on conflict (${sql.join(rollupKey(rollup).map((column) => sql.ref(column)))}) do update
+  set ${sql.join(SUMS.map((sum) => sql`${sql.ref(sum)} = t.${sql.ref(sum)} + excluded.${sql.ref(sum)}`))}`;
 
 /**
  * Puts the days of a table like usage_by_day into usage_by_day_all_keys, where there is nothing of them yet.

@@ -127,6 +127,25 @@ export function rollUp(contributions: readonly Contribution[], rollup: Rollup): 
     .map(([, row]) => row);
 }
 
+/**
+ * Contributions as the rows of all granularities. Those whose rows are the same but for the bucket come together, with the
+ * rows of the first: nearly always everything is of one minute, and then it is all of them.
+ */
+export function rollUps(
+  contributions: readonly Contribution[],
+): [granularities: [Granularity, ...Granularity[]], rows: RollupRow[]][] {
+  const found: [[Granularity, ...Granularity[]], RollupRow[]][] = [];
+  let before = 0;
+  for (const granularity of GRANULARITIES) {
+    const buckets = new Set(contributions.map(({ endedAt }) => Math.floor(endedAt / BUCKET_MS[granularity]))).size;
+    // As many coarse buckets as fine ones: no two of the fine ones fall into the same.
+    if (buckets === before) found.at(-1)?.[0].push(granularity);
+    else found.push([[granularity], rollUp(contributions, granularity)]);
+    before = buckets;
+  }
+  return found;
+}
+
 const begun = (c: Contribution, keyId: string | null, bucket: number): Growing => ({
   organizationId: c.organizationId,
   project: c.project,

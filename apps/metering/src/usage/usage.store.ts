@@ -13,7 +13,7 @@ import { lateDays } from './late-days.js';
 import { keepLateDays } from './late-days.store.js';
 import { claimRows, insertRecords, lockBooked, recordColumns, replaceRecords } from './records.store.js';
 import { dayAt, dayOfRequest } from './request-day.js';
-import { BUCKET_MS, rollUp, type Contribution } from './rollup.js';
+import { BUCKET_MS, rollUp, rollUps, type Contribution } from './rollup.js';
 import { addToRollup } from './rollup.store.js';
 import { decideUsage, incomingOf, type Reason, type UsageDecision } from './usage.decider.js';
 
@@ -66,10 +66,8 @@ export class UsageStore {
       })),
     );
     const inFolded = await this.inFoldedDays(em, decision.contributions);
-    for (const granularity of ['minute', 'hour', 'day'] as const) {
-      await addToRollup(em, granularity, rollUp(decision.contributions, granularity));
-    }
-    await addToRollup(em, 'day_all_keys', rollUp(inFolded, 'day_all_keys'));
+    for (const [granularities, rows] of rollUps(decision.contributions)) await addToRollup(em, granularities, rows);
+    await addToRollup(em, ['day_all_keys'], rollUp(inFolded, 'day_all_keys'));
     await addToKeyTotals(em, keyTotalChanges(decision.contributions, decision.seen));
     await settle(em, settledOf(batches));
     return decision;
