@@ -243,7 +243,7 @@ async function foldedRows() {
 }
 
 const QUESTIONS = [
-  { granularity: 'total', groupBy: 'model' },
+  { granularity: 'total', groupBy: 'model', include: 'latency' },
   { granularity: 'total' },
   { groupBy: 'model,project' },
   { groupBy: 'workload', model: 'sim/small' },
