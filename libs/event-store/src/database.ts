@@ -3,6 +3,7 @@ import type { AnyEntity, EntityClass, EntitySchema, MigrationObject } from '@mik
 import { Migrator } from '@mikro-orm/migrations';
 import { defineConfig, MikroORM, type Options } from '@mikro-orm/postgresql';
 import { Client } from 'pg';
+import { giveBackLostSlots } from './pool-slots.js';
 
 const CONNECT_MS = 5_000;
 /** The longest a statement may take before PostgreSQL ends it: no request waits longer for anything. */
@@ -43,6 +44,7 @@ export function ormOptions(
       query_timeout: STATEMENT_MS + CONNECT_MS,
       idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_MS,
       keepAlive: true,
+      onPoolCreated: giveBackLostSlots,
     },
   });
 }
