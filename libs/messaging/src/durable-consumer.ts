@@ -27,6 +27,11 @@ export interface ConsumerBinding {
   /** Messages handled at the same time by this process; 1 keeps their order as long as none fails. @default 1 */
   readonly concurrency?: number;
   /**
+   * Each message only after the one before it is done, whatever fails and however many processes there are. One that fails
+   * for good goes to the dead letters, and then the next one comes. @default false
+   */
+  readonly inOrder?: boolean;
+  /**
    * Milliseconds without a sign of life after which the server delivers again: how long a message waits
    * whose process was killed. A handler that takes longer is kept alive. @default 10_000
    */
@@ -105,6 +110,7 @@ export class DurableConsumer {
     this.#messaging = messaging;
     this.#settings = {
       concurrency: 1,
+      inOrder: false,
       ackWaitMs: 10_000,
       maxDeliveries: 10,
       backoffMs: { min: 250, max: 60_000 },
@@ -172,7 +178,7 @@ export class DurableConsumer {
   }
 
   #config(): Partial<ConsumerConfig> {
-    const { durable, filter, ackWaitMs, concurrency } = this.#settings;
+    const { durable, filter, ackWaitMs, concurrency, inOrder } = this.#settings;
     return {
       durable_name: durable,
       filter_subject: filter,
@@ -182,7 +188,7 @@ export class DurableConsumer {
       // Dead letters are our own work: the server only stops delivering, and forgets why.
       max_deliver: -1,
       // For all processes of this name together; what waits for its next attempt counts too.
-      max_ack_pending: Math.max(1_000, concurrency * 100),
+      max_ack_pending: inOrder ? 1 : Math.max(1_000, concurrency * 100),
     };
   }
 

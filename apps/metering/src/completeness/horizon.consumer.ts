@@ -14,7 +14,7 @@ export const HORIZONS_DURABLE = 'metering-horizons';
 const BINDING = {
   stream: HORIZON,
   durable: HORIZONS_DURABLE,
-  concurrency: 1,
+  inOrder: true,
   maxDeliveries: Infinity,
   backoffMs: { min: 250, max: 10_000 },
 };
