@@ -8,6 +8,7 @@ import type { Price } from '@sluice/contracts/billing';
 import { wrap } from '@sluice/contracts/envelope';
 import { eventSubject } from '@sluice/contracts/subjects';
 import { connect, type FeedMessage, type Messaging } from '@sluice/messaging';
+import { systemClock, type Clock } from '@sluice/primitives/clock';
 import { systemId } from '@sluice/primitives/id';
 import { createApp, serviceKeys, ServiceTokens } from '@sluice/service-kit';
 import { withBacking } from '@sluice/testing';
@@ -43,7 +44,7 @@ export interface Call {
 }
 
 /** The whole service on its own PostgreSQL and NATS, for a suite; call it where `beforeAll` may be called. */
-export function billingSuite() {
+export function billingSuite(clock: Clock = systemClock) {
   // Its own servers: another suite's service under the same durable name would take half of the messages.
   const backing = withBacking(['postgres', 'nats'], { own: true });
   const published: FeedMessage[] = [];
@@ -82,7 +83,10 @@ export function billingSuite() {
       PRICES_FILE: priceFile(),
       KEY_SPEND_EVERY_MS: '50',
     });
-    app = await createApp({ name: 'billing', config: () => config, module: (c) => BillingModule.with(c) }, config);
+    app = await createApp(
+      { name: 'billing', config: () => config, module: (c) => BillingModule.with(c, clock) },
+      config,
+    );
     consume(app);
     await app.startAllMicroservices();
     await app.listen(0, '127.0.0.1');

@@ -6,6 +6,7 @@ import { batchOfOne } from '@sluice/contracts/quarantine';
 import { KEYUSE, STREAMS } from '@sluice/contracts/subjects';
 import { connectOrm, GapWatch, LatestRelay, OutboxRelay, Quarantine } from '@sluice/event-store';
 import { connect, connectConsumers, Messaging } from '@sluice/messaging';
+import { systemClock } from '@sluice/primitives/clock';
 import {
   countHandled,
   gauge,
@@ -23,6 +24,7 @@ import { ChargesStore } from './charges/charges.store.js';
 import { chargeGaps } from './charges/gaps.service.js';
 import { SettledController } from './charges/settled.controller.js';
 import { UsageConsumer } from './charges/usage.consumer.js';
+import { CLOCK } from './clock.js';
 import { CreditsController } from './credits/credits.controller.js';
 import { CreditsService } from './credits/credits.service.js';
 import { billingDatabase } from './database.js';
@@ -92,7 +94,7 @@ class Lifecycle implements OnModuleInit, OnApplicationShutdown {
 /** The composition root of billing. */
 @Module({})
 export class BillingModule {
-  static async with(config: BillingConfig): Promise<DynamicModule> {
+  static async with(config: BillingConfig, clock = systemClock): Promise<DynamicModule> {
     const orm = await MikroORM.init(billingDatabase(config.DATABASE_URL));
     const em = orm.em as EntityManager;
     const messaging = connect({ url: config.NATS_URL, name: 'billing' });
@@ -120,6 +122,7 @@ export class BillingModule {
       ],
       providers: [
         { provide: CONFIG, useValue: config },
+        { provide: CLOCK, useValue: clock },
         { provide: MikroORM, useValue: orm },
         { provide: EntityManager, useValue: em },
         { provide: Messaging, useValue: messaging },

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { chargedRequestSchema } from '@sluice/contracts/billing';
 import type { UsageRecord } from '@sluice/contracts/gateway';
 import { aUsageBatch as batch, aUsageRecord } from '@sluice/contracts/usage-record.fixture';
+import { systemClock } from '@sluice/primitives/clock';
 import { withBacking } from '@sluice/testing';
 import { billingDatabaseOf, type BillingDatabase } from '../billing-database.fixture.js';
 import { CreditsService } from '../credits/credits.service.js';
@@ -16,13 +17,13 @@ let store: ChargesStore;
 let version: string;
 beforeAll(async () => {
   database = await billingDatabaseOf(await backing.database('billing_charge_query'));
-  const prices = new PricesStore(database.em);
+  const prices = new PricesStore(database.em, systemClock);
   const price = { model: 'sim/small', prices: { input: 2n, cachedInput: 1n, output: 3n }, source: 'operator' } as const;
   version = (await prices.set(price, 'test')).price.version;
-  store = new ChargesStore(database.em, prices);
+  store = new ChargesStore(database.em, prices, systemClock);
   await database.rows(`insert into organizations select 'org-' || i, 'Org', now() from generate_series(1, 3) i`);
   const credit = { organizationId: 'org-1', amount: 1_000n, reason: 'test' };
-  await new CreditsService(database.em).grant(credit, 'org-1', 'test');
+  await new CreditsService(database.em, systemClock).grant(credit, 'org-1', 'test');
 });
 afterAll(() => database?.close());
 

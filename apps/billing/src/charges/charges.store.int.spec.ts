@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import type { UsageRecord } from '@sluice/contracts/gateway';
 import { aUsageBatch as batch, aUsageRecord } from '@sluice/contracts/usage-record.fixture';
+import { systemClock } from '@sluice/primitives/clock';
 import { withBacking } from '@sluice/testing';
 import { Client } from 'pg';
 import { billingDatabaseOf, type BillingDatabase } from '../billing-database.fixture.js';
@@ -16,21 +17,21 @@ let version: string;
 
 beforeEach(async () => {
   database = await billingDatabaseOf(await backing.database('billing_charges'));
-  const prices = new PricesStore(database.em);
+  const prices = new PricesStore(database.em, systemClock);
   const command = {
     model: 'sim/small',
     prices: { input: 2n, cachedInput: 1n, output: 3n },
     source: 'operator',
   } as const;
   version = (await prices.set(command, 'test')).price.version;
-  store = new ChargesStore(database.em, prices);
+  store = new ChargesStore(database.em, prices, systemClock);
   await database.rows(`insert into organizations select 'org-' || i, 'Org', now() from generate_series(0, 9) i`);
 });
 afterEach(() => database.close());
 
 /** Pico-USD: small enough to be spent in a test. */
 const credit = async (organizationId: string, amount: bigint) =>
-  new CreditsService(database.em).grant(
+  new CreditsService(database.em, systemClock).grant(
     { organizationId, amount, reason: 'test' },
     `${organizationId}-${amount}`,
     'test',

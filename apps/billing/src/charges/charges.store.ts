@@ -1,11 +1,12 @@
 import { EntityManager } from '@mikro-orm/postgresql';
-import { Injectable } from '@nestjs/common';
+import { Inject, Injectable } from '@nestjs/common';
 import type { UsageBatch } from '@sluice/contracts/gateway';
 import { countedOf, oddityOf, settledOf, sourcesOf } from '@sluice/contracts/usage-claim';
 import { replaced, setAside, settle, settledBelow, unnest, type UnnestColumns } from '@sluice/event-store';
-import { rfc3339, systemClock } from '@sluice/primitives/clock';
+import { rfc3339, type Clock } from '@sluice/primitives/clock';
 import { systemId } from '@sluice/primitives/id';
 import { sql } from 'kysely';
+import { CLOCK } from '../clock.js';
 import { spendByKey } from '../key-spend/key-spend.js';
 import { addToKeySpend } from '../key-spend/key-spend.store.js';
 import { usageEntries, type LedgerTransaction } from '../ledger/ledger.js';
@@ -20,6 +21,7 @@ export class ChargesStore {
   constructor(
     private readonly em: EntityManager,
     private readonly prices: PricesStore,
+    @Inject(CLOCK) private readonly clock: Clock,
   ) {}
 
   /**
@@ -45,7 +47,7 @@ export class ChargesStore {
         sound.map(({ priceVersion }) => priceVersion),
       );
       const decision = decideCharges({ charges, prices, available: accounts.available }, records);
-      const now = systemClock.now();
+      const now = this.clock.now();
       const transactions = decision.bookings.map((booking) => transactionOf(booking, systemId(), now));
       await append(em, accounts, transactions);
       await writeCharges(em, charges, decision.bookings, transactions);

@@ -1,10 +1,11 @@
-import { Controller } from '@nestjs/common';
+import { Controller, Inject } from '@nestjs/common';
 import { Ctx, EventPattern, Payload } from '@nestjs/microservices';
 import { usageBatchSchema, type UsageBatch } from '@sluice/contracts/gateway';
 import { USAGE } from '@sluice/contracts/subjects';
 import { gathered, refusedContent } from '@sluice/event-store';
 import { JetStreamContext, Poison } from '@sluice/messaging';
-import { systemClock } from '@sluice/primitives/clock';
+import type { Clock } from '@sluice/primitives/clock';
+import { CLOCK } from '../clock.js';
 import { countBatches } from './charges.metrics.js';
 import { ChargesStore } from './charges.store.js';
 
@@ -25,9 +26,9 @@ const TOGETHER = { weight: ({ records }: UsageBatch) => records.length, most: 2_
 export class UsageConsumer {
   private readonly book: (batch: UsageBatch) => Promise<void>;
 
-  constructor(charges: ChargesStore) {
+  constructor(charges: ChargesStore, @Inject(CLOCK) clock: Clock) {
     this.book = gathered(
-      async (batches) => countBatches(batches, await charges.take(...batches), systemClock.now()),
+      async (batches) => countBatches(batches, await charges.take(...batches), clock.now()),
       TOGETHER,
     );
   }

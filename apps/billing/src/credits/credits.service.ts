@@ -1,11 +1,12 @@
 import { EntityManager } from '@mikro-orm/postgresql';
-import { Injectable } from '@nestjs/common';
+import { Inject, Injectable } from '@nestjs/common';
 import { Rejected } from '@sluice/contracts/errors';
 import { enqueue, type OutboxMessage } from '@sluice/event-store';
-import { rfc3339, systemClock } from '@sluice/primitives/clock';
+import { rfc3339, type Clock } from '@sluice/primitives/clock';
 import { systemId } from '@sluice/primitives/id';
 import { formatUsd } from '@sluice/primitives/money';
 import { sql } from 'kysely';
+import { CLOCK } from '../clock.js';
 import { append, lockAccounts } from '../ledger/ledger.store.js';
 import { creditEntries, type LedgerTransaction } from '../ledger/ledger.js';
 import { tablesOf } from '../tables.js';
@@ -24,7 +25,10 @@ export interface GrantedCredit {
 
 @Injectable()
 export class CreditsService {
-  constructor(private readonly em: EntityManager) {}
+  constructor(
+    private readonly em: EntityManager,
+    @Inject(CLOCK) private readonly clock: Clock,
+  ) {}
 
   /**
    * Books a grant once per idempotency key. Messages are to be published after this.
@@ -48,7 +52,7 @@ export class CreditsService {
         organizationId: grant.organizationId,
         requestId: null,
         description: grant.reason,
-        createdAt: systemClock.now(),
+        createdAt: this.clock.now(),
         entries: creditEntries(grant.amount),
       };
       const before = await tablesOf(em)

@@ -6,6 +6,7 @@ import { KEYS_SPENT, KEYUSE } from '@sluice/contracts/subjects';
 import { aUsageBatch as batch, aUsageRecord, inJournal } from '@sluice/contracts/usage-record.fixture';
 import { migrate } from '@sluice/event-store';
 import { connect, type Messaging } from '@sluice/messaging';
+import { systemClock } from '@sluice/primitives/clock';
 import { withBacking } from '@sluice/testing';
 import { billingDatabaseOf, type BillingDatabase } from '../billing-database.fixture.js';
 import { until } from '../billing-suite.fixture.js';
@@ -39,12 +40,12 @@ afterAll(() => messaging?.close());
 beforeEach(async () => {
   heard = [];
   database = await billingDatabaseOf(await backing.database('billing_keys'));
-  const prices = new PricesStore(database.em);
+  const prices = new PricesStore(database.em, systemClock);
   const set = { model: 'sim/small', prices: { input: 2n, cachedInput: 1n, output: 3n }, source: 'operator' } as const;
   version = (await prices.set(set, 'test')).price.version;
-  store = new ChargesStore(database.em, prices);
+  store = new ChargesStore(database.em, prices, systemClock);
   await database.rows(`insert into organizations select 'org-' || i, 'Org', now() from generate_series(0, 2) i`);
-  await new CreditsService(database.em).grant(
+  await new CreditsService(database.em, systemClock).grant(
     { organizationId: 'org-1', amount: 20_000n, reason: 'test' },
     'c',
     'test',

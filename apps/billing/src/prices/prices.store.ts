@@ -1,10 +1,11 @@
 import { EntityManager } from '@mikro-orm/postgresql';
-import { Injectable } from '@nestjs/common';
+import { Inject, Injectable } from '@nestjs/common';
 import type { Price } from '@sluice/contracts/billing';
 import { enqueue, type OutboxMessage } from '@sluice/event-store';
-import { rfc3339, systemClock } from '@sluice/primitives/clock';
+import { rfc3339, type Clock } from '@sluice/primitives/clock';
 import { systemId } from '@sluice/primitives/id';
 import { sql, type Selectable } from 'kysely';
+import { CLOCK } from '../clock.js';
 import { tablesOf, type Tables } from '../tables.js';
 import { alreadySet, type PriceVersion, type SetPrice } from './price.decider.js';
 import { priceContract, priceSetMessage } from './price.publisher.js';
@@ -14,7 +15,10 @@ export class PricesStore {
   /** Versions never change, so what was read once is good for ever. Prices are set by hand: a few thousand at most. */
   private readonly versions = new Map<string, PriceVersion>();
 
-  constructor(private readonly em: EntityManager) {}
+  constructor(
+    private readonly em: EntityManager,
+    @Inject(CLOCK) private readonly clock: Clock,
+  ) {}
 
   /** The version that says so now; a new one where it was needed. Messages are to be published after this. */
   async set(command: SetPrice, correlationId: string): Promise<{ price: Price; messages: readonly OutboxMessage[] }> {
@@ -24,7 +28,7 @@ export class PricesStore {
         tablesOf(em),
       );
       const rows = await tablesOf(em).selectFrom('prices').selectAll().where('model', '=', command.model).execute();
-      const now = systemClock.now();
+      const now = this.clock.now();
       const existing = alreadySet(rows.map(priceVersion), command, now);
       if (existing) return { price: priceContract(existing), messages: [] };
       const made: PriceVersion = { ...command, version: systemId(), effectiveFrom: command.effectiveFrom ?? now };
@@ -48,7 +52,7 @@ export class PricesStore {
 
   /** The version in force now and those that begin later, per model. */
   async current(): Promise<Price[]> {
-    const now = rfc3339(systemClock.now());
+    const now = rfc3339(this.clock.now());
     const rows = await tablesOf(this.em.fork())
       .selectFrom('prices as p')
       .selectAll()

@@ -1,23 +1,27 @@
-import { Controller, Get, Param } from '@nestjs/common';
+import { Controller, Get, Inject, Param } from '@nestjs/common';
 import type { Actor } from '@sluice/contracts/actor';
 import { fundsResponseSchema } from '@sluice/contracts/billing';
-import { systemClock } from '@sluice/primitives/clock';
+import type { Clock } from '@sluice/primitives/clock';
 import { formatUsd } from '@sluice/primitives/money';
 import { AllowServices, ManagementActor, ok } from '@sluice/service-kit';
+import { CLOCK } from '../clock.js';
 import { StatusService } from './status.service.js';
 import { requireWholeOrganization } from './whole-organization.js';
 
 @Controller('api/billing/status')
 @AllowServices('gateway')
 export class StatusController {
-  constructor(private readonly status: StatusService) {}
+  constructor(
+    private readonly status: StatusService,
+    @Inject(CLOCK) private readonly clock: Clock,
+  ) {}
 
   /** Nothing is held yet, so everything is available; held amounts come with leases. */
   @Get()
   async read(@ManagementActor() actor: Actor) {
     const organizationId = requireWholeOrganization(actor);
     const available = await this.status.available(organizationId);
-    const spent = await this.status.spentInMonth(organizationId, systemClock.now());
+    const spent = await this.status.spentInMonth(organizationId, this.clock.now());
     return ok({
       balance: formatUsd(available),
       available: formatUsd(available),
