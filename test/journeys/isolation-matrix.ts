@@ -214,12 +214,14 @@ export const MATRIX: readonly Row[] = [
     model: word,
     prices: { input: '1', cachedInput: '1', output: '1' },
   })),
-  // A grant without an Idempotency-Key is refused: the operator's own fault, and the only one who gets that far.
-  platform('POST /api/operator/credits', [400, 'invalid_request'], ({ organizationId }) => ({
-    organizationId,
-    amount: '1.00',
-    reason: 'test',
-  })),
+  // Without an Idempotency-Key no money moves: the operator's own fault, and the only one who gets that far.
+  ...['credits', 'refunds', 'adjustments'].map((movement) =>
+    platform(`POST /api/operator/${movement}`, [400, 'invalid_request'], ({ organizationId }) => ({
+      organizationId,
+      amount: '1.00',
+      reason: 'test',
+    })),
+  ),
   ...['metering', 'billing'].flatMap((service) => [
     platform(`GET /api/operator/quarantine/${service}`, 200),
     // Of another hash than any.

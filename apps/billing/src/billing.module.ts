@@ -26,6 +26,7 @@ import { SettledController } from './charges/settled.controller.js';
 import { UsageConsumer } from './charges/usage.consumer.js';
 import { CLOCK } from './clock.js';
 import { CreditsController } from './credits/credits.controller.js';
+import { CreditExpiry } from './credits/expiry.service.js';
 import { CreditsService } from './credits/credits.service.js';
 import { billingDatabase } from './database.js';
 import { keySpendRelay } from './key-spend/key-spend.relay.js';
@@ -49,6 +50,7 @@ class Lifecycle implements OnModuleInit, OnApplicationShutdown {
     private readonly relay: OutboxRelay,
     private readonly keySpend: LatestRelay,
     private readonly gaps: GapWatch,
+    private readonly expiry: CreditExpiry,
     private readonly priceFile: PriceFileService,
     @Inject(CONFIG) private readonly config: BillingConfig,
     @Inject(QUARANTINE) quarantine: Quarantine,
@@ -82,10 +84,11 @@ class Lifecycle implements OnModuleInit, OnApplicationShutdown {
     this.relay.start();
     this.keySpend.start();
     this.gaps.start();
+    this.expiry.start();
   }
 
   async onApplicationShutdown(): Promise<void> {
-    await Promise.all([this.relay.stop(), this.keySpend.stop(), this.gaps.stop()]);
+    await Promise.all([this.relay.stop(), this.keySpend.stop(), this.gaps.stop(), this.expiry.stop()]);
     await this.messaging.close();
     await this.orm.close(true);
   }
@@ -140,6 +143,7 @@ export class BillingModule {
         },
         ChargeQueryService,
         CreditsService,
+        CreditExpiry,
         StatusService,
         LedgerQueryService,
         Lifecycle,

@@ -177,7 +177,15 @@ export const OPERATIONS: readonly Operation[] = [
   ...quarantineOf('billing'),
   ...on('metering', 'POST', '/api/operator/usage/boots/:boot/close', 'operator', { audited: ['reason'] }),
   ...on('billing', 'POST', '/api/operator/prices', 'operator', { audited: ['model', 'prices', 'effectiveFrom'] }),
-  ...on('billing', 'POST', '/api/operator/credits', 'operator', { audited: ['organizationId', 'amount', 'reason'] }),
+  ...on('billing', 'POST', '/api/operator/credits', 'operator', {
+    audited: ['organizationId', 'amount', 'reason', 'expiresAt'],
+  }),
+  ...on('billing', 'POST', '/api/operator/refunds', 'operator', {
+    audited: ['organizationId', 'amount', 'reason', 'transactionId'],
+  }),
+  ...on('billing', 'POST', '/api/operator/adjustments', 'operator', {
+    audited: ['organizationId', 'amount', 'reason'],
+  }),
   ...on('not-yet', 'GET POST', '/api/operator/pools', 'operator'),
   ...on('router', 'GET', '/api/operator/workers', 'operator'),
   ...on('not-yet', 'POST', '/api/operator/workers', 'operator'),

@@ -22,8 +22,8 @@ beforeAll(async () => {
   version = (await prices.set(price, 'test')).price.version;
   store = new ChargesStore(database.em, prices, systemClock);
   await database.rows(`insert into organizations select 'org-' || i, 'Org', now() from generate_series(1, 3) i`);
-  const credit = { organizationId: 'org-1', amount: 1_000n, reason: 'test' };
-  await new CreditsService(database.em, systemClock).grant(credit, 'org-1', 'test');
+  const credit = { kind: 'credit', organizationId: 'org-1', amount: 1_000n, reason: 'test' } as const;
+  await new CreditsService(database.em, systemClock).move(credit, 'org-1', 'test');
 });
 afterAll(() => database?.close());
 

@@ -31,8 +31,8 @@ afterEach(() => database.close());
 
 /** Pico-USD: small enough to be spent in a test. */
 const credit = async (organizationId: string, amount: bigint) =>
-  new CreditsService(database.em, systemClock).grant(
-    { organizationId, amount, reason: 'test' },
+  new CreditsService(database.em, systemClock).move(
+    { kind: 'credit', organizationId, amount, reason: 'test' },
     `${organizationId}-${amount}`,
     'test',
   );

@@ -34,9 +34,11 @@ export class ChargesStore {
     return this.em.fork().transactional(async (em) => {
       const records = [...sources.keys()];
       const sound = records.filter((record) => oddityOf(record) === undefined);
+      const now = this.clock.now();
       const accounts = await lockAccounts(
         em,
         sound.map(({ organizationId }) => organizationId),
+        now,
       );
       const charges = await lockCharges(
         em,
@@ -47,7 +49,6 @@ export class ChargesStore {
         sound.map(({ priceVersion }) => priceVersion),
       );
       const decision = decideCharges({ charges, prices, available: accounts.available }, records);
-      const now = this.clock.now();
       const transactions = decision.bookings.map((booking) => transactionOf(booking, systemId(), now));
       await append(em, accounts, transactions);
       await writeCharges(em, charges, decision.bookings, transactions);

@@ -3,10 +3,17 @@ import type { Actor } from '@sluice/contracts/actor';
 import { OutboxRelay } from '@sluice/event-store';
 import { AllowServices, ManagementActor, ok, parse, requireOperator } from '@sluice/service-kit';
 import { z } from 'zod';
-import { grantCreditSchema, idempotencyKeySchema } from './credit.js';
+import {
+  adjustmentSchema,
+  grantCreditSchema,
+  idempotencyKeySchema,
+  refundSchema,
+  type CreditCommand,
+} from './credit.js';
 import { CreditsService } from './credits.service.js';
 
-@Controller('api/operator/credits')
+/** What moves an organization's credit by hand. The Idempotency-Key is what makes a repetition safe: none goes without. */
+@Controller('api/operator')
 @AllowServices('gateway')
 export class CreditsController {
   constructor(
@@ -14,14 +21,28 @@ export class CreditsController {
     private readonly relay: OutboxRelay,
   ) {}
 
-  /** Gives an organization credit. The key is what makes a repetition safe, so there is none without it. */
-  @Post()
+  @Post('credits')
   @HttpCode(200)
   async grant(@ManagementActor() actor: Actor, @Headers('idempotency-key') key: unknown, @Body() body: unknown) {
+    return this.move(actor, key, () => ({ kind: 'credit', ...parse(grantCreditSchema, body) }));
+  }
+
+  @Post('refunds')
+  @HttpCode(200)
+  async refund(@ManagementActor() actor: Actor, @Headers('idempotency-key') key: unknown, @Body() body: unknown) {
+    return this.move(actor, key, () => ({ kind: 'refund', ...parse(refundSchema, body) }));
+  }
+
+  @Post('adjustments')
+  @HttpCode(200)
+  async adjust(@ManagementActor() actor: Actor, @Headers('idempotency-key') key: unknown, @Body() body: unknown) {
+    return this.move(actor, key, () => ({ kind: 'adjustment', ...parse(adjustmentSchema, body) }));
+  }
+
+  private async move(actor: Actor, key: unknown, command: () => CreditCommand) {
     requireOperator(actor);
     const header = parse(z.object({ 'Idempotency-Key': idempotencyKeySchema }), { 'Idempotency-Key': key }, 'header');
-    const grant = parse(grantCreditSchema, body);
-    const { credit, messages } = await this.credits.grant(grant, header['Idempotency-Key'], actor.requestId);
+    const { credit, messages } = await this.credits.move(command(), header['Idempotency-Key'], actor.requestId);
     void this.relay.publish(messages);
     return ok(credit);
   }

@@ -8,19 +8,22 @@ import { formatUsd } from '@sluice/primitives/money';
 import { sql } from 'kysely';
 import { CLOCK } from '../clock.js';
 import { append, lockAccounts } from '../ledger/ledger.store.js';
-import { creditEntries, type LedgerTransaction } from '../ledger/ledger.js';
+import type { LedgerTransaction } from '../ledger/ledger.js';
 import { tablesOf } from '../tables.js';
+import { decideCredit } from './credit.decider.js';
 import { creditGrantedMessage } from './credit.publisher.js';
-import { creditHash, type GrantCredit } from './credit.js';
+import { creditHash, type CreditCommand } from './credit.js';
 
-/** The answer to a grant; the same for every repetition. */
-export interface GrantedCredit {
+/** The answer to a command; the same for every repetition. */
+export interface MovedCredit {
   readonly transactionId: string;
   readonly organizationId: string;
   readonly amount: string;
   readonly currency: 'USD';
   readonly reason: string;
   readonly createdAt: string;
+  /** Of a grant. */
+  readonly expiresAt?: string | null;
 }
 
 @Injectable()
@@ -31,44 +34,53 @@ export class CreditsService {
   ) {}
 
   /**
-   * Books a grant once per idempotency key. Messages are to be published after this.
-   * @throws Rejected `not_found` for an organization that is not known here, `conflict` for a key used for another grant
+   * Books a command once per idempotency key and kind. Messages are to be published after this.
+   * @throws Rejected `not_found` for an organization that is not known here, `conflict` for a key used for another command,
+   *   and what `decideCredit` refuses
    */
-  async grant(
-    grant: GrantCredit,
+  async move(
+    command: CreditCommand,
     idempotencyKey: string,
     correlationId: string,
-  ): Promise<{ credit: GrantedCredit; messages: readonly OutboxMessage[] }> {
+  ): Promise<{ credit: MovedCredit; messages: readonly OutboxMessage[] }> {
+    const { kind, organizationId } = command;
     return this.em.fork().transactional(async (em) => {
-      await requireOrganizationKnown(em, grant.organizationId);
+      await requireOrganizationKnown(em, organizationId);
       // The same key twice at the same time, maybe for two organizations: the second waits, then finds the first.
-      await sql`select pg_advisory_xact_lock(hashtextextended(${`credit ${idempotencyKey}`}, 0))`.execute(tablesOf(em));
-      const accounts = await lockAccounts(em, [grant.organizationId]);
-      const transaction: LedgerTransaction = {
-        id: systemId(),
-        idempotencyKey: `credit:${idempotencyKey}`,
-        payloadHash: creditHash(grant),
-        kind: 'credit',
-        organizationId: grant.organizationId,
-        requestId: null,
-        description: grant.reason,
-        createdAt: this.clock.now(),
-        entries: creditEntries(grant.amount),
-      };
+      await sql`select pg_advisory_xact_lock(hashtextextended(${`${kind} ${idempotencyKey}`}, 0))`.execute(
+        tablesOf(em),
+      );
+      const now = this.clock.now();
+      const accounts = await lockAccounts(em, [organizationId], now);
+      const key = `${kind}:${idempotencyKey}`;
+      const payloadHash = creditHash(command);
       const before = await tablesOf(em)
         .selectFrom('ledger_transactions')
         .select(['id', 'payload_hash', 'created_at'])
-        .where('idempotency_key', '=', transaction.idempotencyKey)
+        .where('idempotency_key', '=', key)
         .executeTakeFirst();
-      if (before && before.payload_hash !== transaction.payloadHash) {
-        throw new Rejected('conflict', 'This Idempotency-Key was used for another grant.', {
+      if (before && before.payload_hash !== payloadHash) {
+        throw new Rejected('conflict', 'This Idempotency-Key was used for another command.', {
           param: 'Idempotency-Key',
         });
       }
-      if (before) return { credit: answer(grant, before.id, Date.parse(before.created_at)), messages: [] };
+      if (before) return { credit: answer(command, before.id, Date.parse(before.created_at)), messages: [] };
+      const named = kind === 'refund' && command.transactionId !== undefined ? command.transactionId : '';
+      const available = accounts.available.get(organizationId) ?? 0n;
+      const transaction: LedgerTransaction = {
+        id: systemId(),
+        idempotencyKey: key,
+        payloadHash,
+        kind,
+        organizationId,
+        requestId: null,
+        description: command.reason,
+        createdAt: now,
+        ...decideCredit(command, { available, lot: accounts.lots.get(named), now }),
+      };
       await append(em, accounts, [transaction]);
-      const messages = await enqueue(em, [creditGrantedMessage(transaction, grant.amount, correlationId)]);
-      return { credit: answer(grant, transaction.id, transaction.createdAt), messages };
+      const told = kind === 'credit' ? [creditGrantedMessage(transaction, command.amount, correlationId)] : [];
+      return { credit: answer(command, transaction.id, now), messages: await enqueue(em, told) };
     });
   }
 }
@@ -87,11 +99,14 @@ async function requireOrganizationKnown(em: EntityManager, organizationId: strin
   );
 }
 
-const answer = (grant: GrantCredit, transactionId: string, createdAt: number): GrantedCredit => ({
+const answer = (command: CreditCommand, transactionId: string, createdAt: number): MovedCredit => ({
   transactionId,
-  organizationId: grant.organizationId,
-  amount: formatUsd(grant.amount),
+  organizationId: command.organizationId,
+  amount: formatUsd(command.amount),
   currency: 'USD',
-  reason: grant.reason,
+  reason: command.reason,
   createdAt: rfc3339(createdAt),
+  ...(command.kind === 'credit' && {
+    expiresAt: command.expiresAt === undefined ? null : rfc3339(command.expiresAt),
+  }),
 });

@@ -45,8 +45,8 @@ beforeEach(async () => {
   version = (await prices.set(set, 'test')).price.version;
   store = new ChargesStore(database.em, prices, systemClock);
   await database.rows(`insert into organizations select 'org-' || i, 'Org', now() from generate_series(0, 2) i`);
-  await new CreditsService(database.em, systemClock).grant(
-    { organizationId: 'org-1', amount: 20_000n, reason: 'test' },
+  await new CreditsService(database.em, systemClock).move(
+    { kind: 'credit', organizationId: 'org-1', amount: 20_000n, reason: 'test' },
     'c',
     'test',
   );

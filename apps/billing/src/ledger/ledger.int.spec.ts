@@ -34,6 +34,7 @@ const book = (...transactions: LedgerTransaction[]) =>
     const accounts = await lockAccounts(
       em,
       transactions.map(({ organizationId }) => organizationId),
+      0,
     );
     await append(em, accounts, transactions);
   });

@@ -5,18 +5,32 @@ import { rfc3339 } from '@sluice/primitives/clock';
 import type { PicoUsd } from '@sluice/primitives/money';
 import { sql } from 'kysely';
 import { tablesOf } from '../tables.js';
-import { ACCOUNTS, type Account, type LedgerTransaction } from './ledger.js';
+import { ACCOUNTS, creditOf, type Account, type LedgerTransaction } from './ledger.js';
+import { hasExpired, moveLots, type Lot } from './lots.js';
+import { readLots, writeLots } from './lots.store.js';
 
 /** The accounts of some organizations, locked until the end of the transaction. */
 export class LockedAccounts {
   private readonly ids: ReadonlyMap<string, string>;
-  /** What each organization can spend, pico-USD. */
+  /** What each organization can spend, pico-USD: without what has expired and is still to be booked so. */
   readonly available: ReadonlyMap<string, PicoUsd>;
+  /** By id: those with something left; where something returned, all. */
+  readonly lots = new Map<string, Lot>();
 
-  constructor(rows: readonly { id: string; organization_id: string; name: string; balance: string }[]) {
+  constructor(
+    rows: readonly { id: string; organization_id: string; name: string; balance: string }[],
+    lots: readonly Lot[],
+    now: number,
+  ) {
     this.ids = new Map(rows.map((row) => [`${row.name} ${row.organization_id}`, row.id]));
     const available = rows.filter((row) => row.name === ('available' satisfies Account));
-    this.available = new Map(available.map((row) => [row.organization_id, BigInt(row.balance)]));
+    const spendable = new Map(available.map((row) => [row.organization_id, BigInt(row.balance)]));
+    for (const lot of lots) {
+      this.lots.set(lot.id, lot);
+      if (!hasExpired(lot, now)) continue;
+      spendable.set(lot.organizationId, spendable.get(lot.organizationId)! - lot.remaining);
+    }
+    this.available = spendable;
   }
 
   id(organizationId: string, account: Account): string {
@@ -29,9 +43,15 @@ export class LockedAccounts {
 /**
  * Locks the accounts of organizations, making them where an organization is new. Whoever moves money comes here first,
  * and everybody locks in the same order: parallel batches wait for each other, and never in a circle. New accounts are
- * made before the first lock is taken: a row that nobody else sees yet can't close a circle either.
+ * made before the first lock is taken: a row that nobody else sees yet can't close a circle either. Lots are read under
+ * these locks, and have none of their own.
+ * @param now milliseconds since the Unix epoch: what has expired by then can't be spent
  */
-export async function lockAccounts(em: EntityManager, organizationIds: Iterable<string>): Promise<LockedAccounts> {
+export async function lockAccounts(
+  em: EntityManager,
+  organizationIds: Iterable<string>,
+  now: number,
+): Promise<LockedAccounts> {
   const organizations = [...new Set(organizationIds)].sort();
   await sql`
     insert into ledger_accounts (organization_id, name)
@@ -44,11 +64,12 @@ export async function lockAccounts(em: EntityManager, organizationIds: Iterable<
     select id, organization_id, name, balance from ledger_accounts
     where organization_id = any(${organizations}::text[]) order by organization_id, name for no key update
   `.execute(tablesOf(em));
-  return new LockedAccounts(rows);
+  return new LockedAccounts(rows, await readLots(em, organizations, 'open'), now);
 }
 
 /**
- * Appends transactions; their accounts are locked. A transaction without entries moves nothing and is not written.
+ * Appends transactions, and moves the lots of credit with them; their accounts are locked. A transaction without entries
+ * moves nothing and is not written.
  * @throws on a used idempotency key: whoever calls this has looked before, under the lock
  */
 export async function append(
@@ -82,4 +103,28 @@ export async function append(
     amount: ['numeric', (e) => e.amount],
   });
   await sql`insert into ledger_entries (${entries.names}) ${entries.rows}`.execute(tablesOf(em));
+  await appendToLots(em, accounts, moving);
+}
+
+async function appendToLots(
+  em: EntityManager,
+  accounts: LockedAccounts,
+  transactions: readonly LedgerTransaction[],
+): Promise<void> {
+  const moves = transactions.map((t) => ({
+    transactionId: t.id,
+    organizationId: t.organizationId,
+    amount: creditOf(t),
+    at: t.createdAt,
+    returns: t.kind === 'usage_correction',
+    expiresAt: t.expiresAt ?? null,
+    from: t.fromLot,
+  }));
+  const returning = new Set(
+    moves.filter(({ returns, amount }) => returns && amount > 0n).map((move) => move.organizationId),
+  );
+  if (returning.size > 0) for (const lot of await readLots(em, [...returning], 'all')) accounts.lots.set(lot.id, lot);
+  const changed = moveLots(accounts.lots.values(), moves);
+  for (const lot of changed) accounts.lots.set(lot.id, lot);
+  await writeLots(em, changed);
 }

@@ -2,13 +2,24 @@ import type { PicoUsd } from '@sluice/primitives/money';
 
 /**
  * Accounts of an organization. They are all per organization: a shared one would be a row that every batch waits for.
+ * - `adjusted`: corrections by hand; minus what they brought.
  * - `available`: what it can spend; never negative.
+ * - `expired`: credit that nobody spent in its time.
  * - `granted:operator`: where credit that an operator gives comes from; its balance is minus what was granted.
+ * - `refunded`: credit that was paid back.
  * - `revenue:usage`: what its usage cost.
  * - `absorbed:overrun`: usage that its credit did not cover, paid by the platform; zero or negative.
  * They sum to zero.
  */
-export const ACCOUNTS = ['absorbed:overrun', 'available', 'granted:operator', 'revenue:usage'] as const;
+export const ACCOUNTS = [
+  'absorbed:overrun',
+  'adjusted',
+  'available',
+  'expired',
+  'granted:operator',
+  'refunded',
+  'revenue:usage',
+] as const;
 export type Account = (typeof ACCOUNTS)[number];
 
 export interface Entry {
@@ -22,13 +33,17 @@ export interface LedgerTransaction {
   /** One key, one transaction, for ever. */
   readonly idempotencyKey: string;
   readonly payloadHash: string;
-  readonly kind: 'credit' | 'usage' | 'usage_correction';
+  readonly kind: 'credit' | 'usage' | 'usage_correction' | 'expiry' | 'refund' | 'adjustment';
   readonly organizationId: string;
   readonly requestId: string | null;
   readonly description: string | null;
   /** Milliseconds since the Unix epoch. */
   readonly createdAt: number;
   readonly entries: readonly Entry[];
+  /** Of credit that it brings: milliseconds since the Unix epoch. Absent = it never expires. */
+  readonly expiresAt?: number | undefined;
+  /** Of credit that it takes: the lot that is taken from first. Absent = what expires first. */
+  readonly fromLot?: string | undefined;
 }
 
 export const creditEntries = (amount: PicoUsd): Entry[] => [
@@ -43,3 +58,25 @@ export const usageEntries = (charged: PicoUsd, absorbed: PicoUsd): Entry[] =>
     { account: 'available' as const, amount: -charged },
     { account: 'revenue:usage' as const, amount: charged + absorbed },
   ].filter((entry) => entry.amount !== 0n);
+
+/** Credit that nobody spent in its time. */
+export const expiryEntries = (amount: PicoUsd): Entry[] => [
+  { account: 'available', amount: -amount },
+  { account: 'expired', amount },
+];
+
+/** What a transaction does to what its organization has; pico-USD. */
+export const creditOf = ({ entries }: LedgerTransaction): PicoUsd =>
+  entries.reduce((sum, { account, amount }) => (account === 'available' ? sum + amount : sum), 0n);
+
+/** Credit that was paid back. */
+export const refundEntries = (amount: PicoUsd): Entry[] => [
+  { account: 'available', amount: -amount },
+  { account: 'refunded', amount },
+];
+
+/** A correction by hand; below zero it takes. */
+export const adjustmentEntries = (amount: PicoUsd): Entry[] => [
+  { account: 'adjusted', amount: -amount },
+  { account: 'available', amount },
+];

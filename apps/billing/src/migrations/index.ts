@@ -4,6 +4,7 @@ import { AddAudio } from './audio.js';
 import { CreateCharges } from './charges.js';
 import { CreateKeySpend } from './key-spend.js';
 import { CreateLedger } from './ledger.js';
+import { CreateCreditLots } from './lots.js';
 import { CreatePrices } from './prices.js';
 import { IndexTransactionsByRequest } from './transactions-by-request.js';
 
@@ -18,4 +19,5 @@ export const MIGRATIONS: readonly MigrationObject[] = [
   { name: 'billing-005-audio', class: AddAudio },
   { name: 'billing-006-transactions-by-request', class: IndexTransactionsByRequest },
   ...GAP_MIGRATIONS,
+  { name: 'billing-020-lots', class: CreateCreditLots },
 ];

@@ -1,22 +1,32 @@
 import { EntityManager } from '@mikro-orm/postgresql';
-import { Injectable } from '@nestjs/common';
+import { Inject, Injectable } from '@nestjs/common';
+import { rfc3339, type Clock } from '@sluice/primitives/clock';
 import type { PicoUsd } from '@sluice/primitives/money';
+import { sql } from 'kysely';
 import { monthOf } from '../charges/charges.decider.js';
+import { CLOCK } from '../clock.js';
 import { tablesOf } from '../tables.js';
 
 @Injectable()
 export class StatusService {
-  constructor(private readonly em: EntityManager) {}
+  constructor(
+    private readonly em: EntityManager,
+    @Inject(CLOCK) private readonly clock: Clock,
+  ) {}
 
-  /** What the organization can spend now; 0 for one that never had money. */
+  /**
+   * What the organization can spend now, without what has expired and is still to be booked so; 0 for one that never had
+   * money.
+   */
   async available(organizationId: string): Promise<PicoUsd> {
-    const row = await tablesOf(this.em.fork())
-      .selectFrom('ledger_accounts')
-      .select('balance')
-      .where('organization_id', '=', organizationId)
-      .where('name', '=', 'available')
-      .executeTakeFirst();
-    return BigInt(row?.balance ?? 0);
+    const { rows } = await sql<{ spendable: string }>`
+      select balance - (
+        select coalesce(sum(remaining), 0) from credit_lots
+        where organization_id = ${organizationId} and open and expires_at <= ${rfc3339(this.clock.now())}::timestamptz
+      ) as spendable
+      from ledger_accounts where organization_id = ${organizationId} and name = 'available'
+    `.execute(tablesOf(this.em.fork()));
+    return BigInt(rows[0]?.spendable ?? 0);
   }
 
   /** Charged for requests that ended in the UTC month of this instant (ms since the Unix epoch). */
