@@ -26,6 +26,9 @@ export interface Tables {
     request_id: string | null;
     description: string | null;
     created_at: string;
+    /** Inside an organization the order in which money moved. */
+    seq: Generated<string>;
+    lot_id: string | null;
   };
   ledger_entries: { transaction_id: string; account_id: string; amount: string };
   spend_by_month: { organization_id: string; month: string; charged_pico: string };

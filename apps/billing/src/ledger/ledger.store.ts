@@ -88,6 +88,7 @@ export async function append(
     request_id: ['text', (t) => t.requestId],
     description: ['text', (t) => t.description],
     created_at: ['timestamptz', (t) => rfc3339(t.createdAt)],
+    lot_id: ['uuid', (t) => t.fromLot ?? null],
   });
   await sql`insert into ledger_transactions (${heads.names}) ${heads.rows}`.execute(tablesOf(em));
   const flat = moving.flatMap((t) =>

@@ -6,6 +6,7 @@ import { CreateKeySpend } from './key-spend.js';
 import { CreateLedger } from './ledger.js';
 import { CreateCreditLots } from './lots.js';
 import { CreatePrices } from './prices.js';
+import { OrderTransactions } from './transaction-order.js';
 import { IndexTransactionsByRequest } from './transactions-by-request.js';
 
 // The names are what the database remembers: never change one, never reorder, append at the end.
@@ -20,4 +21,5 @@ export const MIGRATIONS: readonly MigrationObject[] = [
   { name: 'billing-006-transactions-by-request', class: IndexTransactionsByRequest },
   ...GAP_MIGRATIONS,
   { name: 'billing-020-lots', class: CreateCreditLots },
+  { name: 'billing-021-transaction-order', class: OrderTransactions },
 ];
