@@ -114,14 +114,17 @@ function* ofLots({ transactions, lots, balances }: Books): Generator<string> {
     }
     const back = moved > 0n;
     let open = kind === 'usage_correction' || !back ? (back ? moved : -moved) : 0n;
-    const usable = made.filter((lot) => back || (lot.expiresAt > at && lot.id !== lotId));
-    const named = back ? [] : made.filter((lot) => lot.id === lotId);
-    for (const lot of [...named, ...(back ? usable.toReversed() : usable)]) {
+    // What is named is taken from first; what expires is that alone, and nothing of it stays.
+    const named = made.filter((lot) => lot.id === lotId);
+    const usable = made.filter((lot) => back || (kind !== 'expiry' && lot.expiresAt > at && lot.id !== lotId));
+    for (const lot of back ? usable.toReversed() : [...named, ...usable]) {
       const room = back ? lot.amount - lot.left : lot.left;
       const step = room < open ? room : open;
       lot.left += back ? step : -step;
       open -= step;
     }
+    const stays = kind === 'expiry' ? (named[0]?.left ?? 0n) : 0n;
+    if (stays !== 0n) yield `transaction ${id}: ${stays} of ${lotId} does not expire with it`;
     if (open !== 0n) yield `transaction ${id}: for ${open} of it there is no credit`;
   }
   yield* differing(
