@@ -195,6 +195,8 @@ describe('the users of NATS', () => {
     ['metering', 'EVT_AUTH', 'metering-settings', 'evt.auth.organization.settings_changed.v1.>'],
     ['billing', 'USAGE', 'billing-usage', 'usage.v1.>'],
     ['billing', 'EVT_AUTH', 'billing-organizations', 'evt.auth.organization.created.v1.>'],
+    ['billing', 'EVT_AUTH', 'billing-keys', 'evt.auth.key.issued.v1.>'],
+    ['billing', 'EVT_AUTH', 'billing-key-updates', 'evt.auth.key.updated.v1.>'],
     ['auth', 'KEYUSE', 'auth-keys-metered', 'keyuse.metering.*'],
     ['auth', 'KEYUSE', 'auth-keys-spent', 'keyuse.billing.*'],
   ];

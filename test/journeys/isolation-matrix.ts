@@ -157,6 +157,12 @@ export const MATRIX: readonly Row[] = [
   })),
   wide('GET /api/billing/status', 200),
   wide('GET /api/billing/ledger', 200),
+  row(
+    'GET /api/billing/statements/:month',
+    { own: 200, otherProject: NO_PROJECT },
+    undefined,
+    () => '/api/billing/statements/2026-11',
+  ),
   notYet('POST /api/billing/topups', { viewer: NO_SCOPE, otherProject: NO_PROJECT }),
   notYet('GET /api/pools', { otherProject: NO_PROJECT }),
   notYet('POST /api/pools/:id/subscribe', { viewer: NO_SCOPE, otherProject: NO_PROJECT }),

@@ -36,6 +36,9 @@ import { OrganizationConsumer } from './organizations/organization.consumer.js';
 import { PriceFileService } from './prices/price-file.service.js';
 import { InternalPricesController, OperatorPricesController } from './prices/prices.controller.js';
 import { PricesStore } from './prices/prices.store.js';
+import { KeyTagsConsumer } from './statements/key-tags.consumer.js';
+import { StatementsController } from './statements/statements.controller.js';
+import { StatementsStore } from './statements/statements.store.js';
 import { FundsController, StatusController } from './status/status.controller.js';
 import { StatusService } from './status/status.service.js';
 
@@ -122,6 +125,8 @@ export class BillingModule {
         StatusController,
         CreditsController,
         LedgerController,
+        StatementsController,
+        KeyTagsConsumer,
       ],
       providers: [
         { provide: CONFIG, useValue: config },
@@ -146,6 +151,7 @@ export class BillingModule {
         CreditExpiry,
         StatusService,
         LedgerQueryService,
+        StatementsStore,
         Lifecycle,
       ],
     };

@@ -153,6 +153,7 @@ export const OPERATIONS: readonly Operation[] = [
   ...on('auth', 'PUT', '/api/auth/password', 'self'),
   ...on('billing', 'GET', '/api/billing/status', 'billing:read'),
   ...on('billing', 'GET', '/api/billing/ledger', 'billing:read'),
+  ...on('billing', 'GET', '/api/billing/statements/:month', 'billing:read'),
   ...on('not-yet', 'POST', '/api/billing/topups', 'billing:write'),
   ...on('not-yet', 'GET', '/api/pools', 'billing:read'),
   ...on('not-yet', 'POST', '/api/pools/:id/subscribe', 'billing:write'),

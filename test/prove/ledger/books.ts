@@ -19,6 +19,8 @@ export interface Charge {
   readonly keyId: string;
   readonly model: string;
   readonly month: string;
+  /** Empty where it was charged before projects were kept. */
+  readonly project: string;
   readonly input: bigint;
   readonly cached: bigint;
   readonly output: bigint;
@@ -57,6 +59,8 @@ export interface Books {
   readonly months: Readonly<Record<string, bigint>>;
   /** pico-USD by key. */
   readonly keys: Readonly<Record<string, bigint>>;
+  /** pico-USD by month, project and key, as statements have it. */
+  readonly lines: Readonly<Record<string, bigint>>;
 }
 
 /** Who has anything in the books. */
@@ -92,7 +96,7 @@ export async function readBooks(client: Client, organizationId: string): Promise
     [organizationId],
   );
   const charges = await read(
-    `select c.request_id, c.key_id, c.model, to_char(c.ended_at at time zone 'utc', 'YYYY-MM-01') as month, c.input_tokens,
+    `select c.request_id, c.key_id, c.model, c.project, to_char(c.ended_at at time zone 'utc', 'YYYY-MM-01') as month, c.input_tokens,
        c.cached_input_tokens, c.output_tokens, c.audio_ms, c.cost_pico, c.charged_pico, c.absorbed_pico, p.model as p_model,
        p.input as p_input, p.cached_input as p_cached, p.output as p_output, p.audio_ms as p_audio
      from charges c left join prices p on p.version = c.price_version where c.organization_id = $1`,
@@ -117,6 +121,9 @@ export async function readBooks(client: Client, organizationId: string): Promise
     })),
     months: await sums(`select month::text as name, charged_pico as amount from spend_by_month ${of}`),
     keys: await sums(`select key_id as name, charged_pico as amount from key_spend ${of}`),
+    lines: await sums(
+      `select concat_ws(' ', month, project, key_id) as name, charged_pico as amount from spend_by_key ${of}`,
+    ),
   };
 }
 
@@ -127,6 +134,7 @@ function chargeOf(row: Record<string, string | null>): Charge {
     keyId: row['key_id']!,
     model: row['model']!,
     month: row['month']!,
+    project: row['project'] ?? '',
     input: whole('input_tokens'),
     cached: whole('cached_input_tokens'),
     output: whole('output_tokens'),

@@ -60,6 +60,7 @@ export const TAMPERINGS: readonly Tampering[] = [
   charge('a charge is dearer than its price', (one) => [{ ...one, cost: one.cost + 1n, absorbed: one.absorbed + 1n }]),
   charge('a charge is gone', () => []),
   charge('a charge is in another month', (one) => [{ ...one, month: '1999-01-01' }]),
+  charge('a charge is of another project', (one) => [{ ...one, project: `${one.project}+` }]),
   charge('a charge is another key’s', (one) => [{ ...one, keyId: `${one.keyId}+` }]),
   lot(
     'more remains of credit than there is',

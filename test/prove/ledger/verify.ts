@@ -89,7 +89,7 @@ function costOf({ price, model, ...taken }: Charge): bigint | undefined {
   );
 }
 
-function* ofTotals({ balances, charges, months, keys }: Books): Generator<string> {
+function* ofTotals({ balances, charges, months, keys, lines }: Books): Generator<string> {
   const came = -total(Object.entries(balances).flatMap(([name, amount]) => (SOURCE.test(name) ? [amount] : [])));
   const charged = total(charges.map((charge) => charge.charged));
   const bought = Object.entries(balances).flatMap(([name, amount]) =>
@@ -100,6 +100,8 @@ function* ofTotals({ balances, charges, months, keys }: Books): Generator<string
   if (came !== there) yield `${came} came, ${there} is there, was charged, expired or was paid back`;
   yield* differing('month', months, tally(charges.map((charge) => [charge.month, charge.charged])));
   yield* differing('key', keys, tally(charges.map((charge) => [charge.keyId, charge.charged])));
+  const lineOf = ({ month, project, keyId }: Charge) => `${month} ${project} ${keyId}`;
+  yield* differing('line', lines, tally(charges.map((charge) => [lineOf(charge), charge.charged])));
 }
 
 /** Spends everything again: what expires first, of equal ones the oldest; what comes back goes where it was taken last. */

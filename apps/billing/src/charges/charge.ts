@@ -16,6 +16,9 @@ export interface Charge extends Claim {
   readonly requestId: string;
   readonly organizationId: string;
   readonly keyId: string;
+  /** That was called; null where the first record of this request was charged before they were kept. */
+  readonly project: string | null;
+  readonly workload: string | null;
   readonly model: string;
   readonly priceVersion: string;
   readonly taken: Quantities;
@@ -68,6 +71,8 @@ export function decideCharge(
     ...claim,
     organizationId: record.organizationId,
     keyId: record.keyId,
+    project: known ? known.project : record.project,
+    workload: known ? known.workload : record.workload,
     model: record.model,
     priceVersion: record.priceVersion,
     taken,

@@ -61,6 +61,12 @@ const audit = async () => {
     database.rows(`select key_id, sum(charged_pico) as spent from ${table} group by key_id
       having sum(charged_pico) <> 0 order by key_id`);
   expect(await keys('key_spend')).toEqual(await keys('charges'));
+  const lines = `select organization_id, month::text, project, key_id, requests::text, charged_pico, absorbed_pico
+    from spend_by_key where requests <> 0 order by 1, 2, 3, 4`;
+  const ofCharges = `select organization_id, to_char(ended_at at time zone 'utc', 'YYYY-MM-01') as month, project, key_id,
+    count(*)::text as requests, sum(charged_pico) as charged_pico, sum(absorbed_pico) as absorbed_pico
+    from charges group by 1, 2, 3, 4 order by 1, 2, 3, 4`;
+  expect(await database.rows(lines)).toEqual(await database.rows(ofCharges));
 };
 
 describe('ChargesStore', () => {

@@ -12,6 +12,8 @@ import { addToKeySpend } from '../key-spend/key-spend.store.js';
 import { usageEntries, type LedgerTransaction } from '../ledger/ledger.js';
 import { append, lockAccounts } from '../ledger/ledger.store.js';
 import { PricesStore } from '../prices/prices.store.js';
+import { spendOfKeys } from '../statements/spend-by-key.js';
+import { addToStatements } from '../statements/statements.store.js';
 import { tablesOf } from '../tables.js';
 import type { Charge } from './charge.js';
 import { decideCharges, spendByMonth, type Booking, type ChargesDecision, type Spend } from './charges.decider.js';
@@ -54,6 +56,7 @@ export class ChargesStore {
       await writeCharges(em, charges, decision.bookings, transactions);
       await addSpend(em, spendByMonth(decision.bookings));
       await addToKeySpend(em, spendByKey(decision.bookings));
+      await addToStatements(em, spendOfKeys(decision.bookings));
       await setAside(
         em,
         decision.quarantined.map(({ record, hash, reason }) => ({
@@ -92,8 +95,10 @@ function transactionOf({ before, charge }: Booking, id: string, createdAt: numbe
 }
 
 async function lockCharges(em: EntityManager, requestIds: readonly string[]): Promise<Map<string, Charge>> {
-  const { rows } = await sql<Record<string, string> & { rank: number }>`
-    select request_id, rank, hash, organization_id, key_id, model, price_version, input_tokens, cached_input_tokens,
+  const { rows } = await sql<
+    Record<string, string> & { rank: number; project: string | null; workload: string | null }
+  >`
+    select request_id, rank, hash, organization_id, key_id, project, workload, model, price_version, input_tokens, cached_input_tokens,
       output_tokens, audio_ms, cost_pico, charged_pico, absorbed_pico, (extract(epoch from ended_at) * 1000)::bigint as ended_ms
     from charges where request_id = any(${requestIds}::text[]) order by request_id for update
   `.execute(tablesOf(em));
@@ -112,6 +117,8 @@ async function lockCharges(em: EntityManager, requestIds: readonly string[]): Pr
         counted: countedOf(taken),
         organizationId: row['organization_id']!,
         keyId: row['key_id']!,
+        project: row.project,
+        workload: row.workload,
         model: row['model']!,
         priceVersion: row['price_version']!,
         taken,
@@ -137,6 +144,8 @@ const CHARGE_COLUMNS: UnnestColumns<ChargeRow> = {
   hash: ['text', ({ charge }) => charge.hash],
   organization_id: ['text', ({ charge }) => charge.organizationId],
   key_id: ['text', ({ charge }) => charge.keyId],
+  project: ['text', ({ charge }) => charge.project],
+  workload: ['text', ({ charge }) => charge.workload],
   model: ['text', ({ charge }) => charge.model],
   price_version: ['text', ({ charge }) => charge.priceVersion],
   input_tokens: ['bigint', ({ charge }) => charge.taken.input],

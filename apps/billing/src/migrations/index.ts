@@ -6,6 +6,7 @@ import { CreateKeySpend } from './key-spend.js';
 import { CreateLedger } from './ledger.js';
 import { CreateCreditLots } from './lots.js';
 import { CreatePrices } from './prices.js';
+import { CreateStatements } from './statements.js';
 import { OrderTransactions } from './transaction-order.js';
 import { IndexTransactionsByRequest } from './transactions-by-request.js';
 
@@ -22,4 +23,5 @@ export const MIGRATIONS: readonly MigrationObject[] = [
   ...GAP_MIGRATIONS,
   { name: 'billing-020-lots', class: CreateCreditLots },
   { name: 'billing-021-transaction-order', class: OrderTransactions },
+  { name: 'billing-022-statements', class: CreateStatements },
 ];
