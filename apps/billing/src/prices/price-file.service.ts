@@ -1,14 +1,20 @@
 import { readFile } from 'node:fs/promises';
-import { Injectable } from '@nestjs/common';
+import { Inject, Injectable } from '@nestjs/common';
 import { unitPricesOf } from '@sluice/contracts/usage-claim';
+import type { Clock } from '@sluice/primitives/clock';
 import { loggerFor } from '@sluice/service-kit';
 import { z } from 'zod';
+import { CLOCK } from '../clock.js';
+import { duePrices } from './price.decider.js';
 import { priceFileSchema } from './price.js';
 import { PricesStore } from './prices.store.js';
 
 @Injectable()
 export class PriceFileService {
-  constructor(private readonly prices: PricesStore) {}
+  constructor(
+    private readonly prices: PricesStore,
+    @Inject(CLOCK) private readonly clock: Clock,
+  ) {}
 
   /**
    * Sets the prices of a file where they are new. It may be read at every start, by every replica. Events wait in the
@@ -20,8 +26,12 @@ export class PriceFileService {
     const file = priceFileSchema.safeParse(content);
     if (!file.success) throw new Error(`PRICES_FILE is not a price list:\n${z.prettifyError(file.error)}`);
     let made = 0;
-    for (const { model, prices } of file.data.prices) {
-      const command = { model, prices: unitPricesOf(prices), source: 'file' as const };
+    const entries = file.data.prices.map(({ model, prices, effectiveFrom }) => ({
+      model,
+      prices: unitPricesOf(prices),
+      effectiveFrom: effectiveFrom === undefined ? undefined : Date.parse(effectiveFrom),
+    }));
+    for (const command of duePrices(entries, this.clock.now())) {
       const { messages } = await this.prices.set(command, 'prices-file');
       made += messages.length;
     }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { alreadySet, type PriceVersion, type SetPrice } from './price.decider.js';
+import { alreadySet, duePrices, type PriceVersion, type SetPrice } from './price.decider.js';
 
 const NOW = Date.parse('2026-11-20T10:00:00Z');
 const cheap = { input: 100n, cachedInput: 50n, output: 200n };
@@ -64,5 +64,23 @@ describe('alreadySet', () => {
     ];
     expect(alreadySet(versions, set({ source: 'file' }), NOW)?.version).toBe('v1');
     expect(alreadySet(versions, set({ source: 'file', prices: { ...cheap, input: 1n } }), NOW)).toBeUndefined();
+  });
+});
+
+describe('duePrices', () => {
+  const entry = (input: bigint, effectiveFrom?: number) => ({
+    model: 'm',
+    prices: { input, cachedInput: 0n, output: 0n },
+    effectiveFrom,
+  });
+
+  it('takes of what has begun the last alone, from now on, and what begins later at its time', () => {
+    const due = duePrices([entry(4n, 2_000), entry(1n), entry(3n, 900), entry(2n, 500)], 1_000);
+    expect(due.map(({ prices, effectiveFrom }) => [prices.input, effectiveFrom])).toEqual([
+      [3n, undefined],
+      [4n, 2_000],
+    ]);
+    expect(duePrices([entry(1n), entry(4n, 2_000)], 2_000).map(({ prices }) => prices.input)).toEqual([4n]);
+    expect(duePrices([entry(4n, 2_000)], 1_000).map(({ effectiveFrom }) => effectiveFrom)).toEqual([2_000]);
   });
 });

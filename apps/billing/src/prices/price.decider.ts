@@ -45,6 +45,23 @@ export function alreadySet(
   return undefined;
 }
 
+/**
+ * What a price list that is read now asks for: per model the entry that has begun last, as from now on, and those that
+ * begin later. Entries that were overtaken are history: read again at a start, they would bring the old price back.
+ */
+export function duePrices(entries: readonly Omit<SetPrice, 'source'>[], now: number): SetPrice[] {
+  return Array.from(Map.groupBy(entries, ({ model }) => model).values()).flatMap((ofModel) => {
+    const begin = ({ effectiveFrom }: Omit<SetPrice, 'source'>) => effectiveFrom ?? -Infinity;
+    const sorted = ofModel.toSorted((a, b) => (begin(a) === begin(b) ? 0 : begin(a) - begin(b)));
+    const inForce = sorted.findLast((entry) => begin(entry) <= now);
+    const later = sorted.filter((entry) => begin(entry) > now);
+    return [...(inForce ? [{ ...inForce, effectiveFrom: undefined }] : []), ...later].map((entry) => ({
+      ...entry,
+      source: 'file' as const,
+    }));
+  });
+}
+
 export const samePrices = (a: UnitPrices, b: UnitPrices): boolean =>
   a.input === b.input &&
   a.cachedInput === b.cachedInput &&

@@ -17,5 +17,5 @@ const fields = {
 /** Body of `POST /api/operator/prices`; without `effectiveFrom` the price is in force at once. */
 export const setPriceSchema = z.strictObject({ ...fields, effectiveFrom: z.iso.datetime({ offset: true }).optional() });
 
-/** The price list of an installation. */
-export const priceFileSchema = z.strictObject({ prices: z.array(z.strictObject(fields)).max(10_000) });
+/** The price list of an installation; a model may be in it several times, each time from another moment on. */
+export const priceFileSchema = z.strictObject({ prices: z.array(setPriceSchema).max(10_000) });
