@@ -15,9 +15,9 @@ export function giveBackLostSlots(pool: Pool): void {
 }
 
 function endWhereForgotten(client: PoolClient): void {
-  const query = client.query.bind(client) as (...args: readonly unknown[]) => unknown;
-  client.query = ((...args: readonly unknown[]) => {
-    const result = query(...args);
+  const inherited = Object.getPrototypeOf(client) as PoolClient;
+  client.query = ((...args: Parameters<PoolClient['query']>) => {
+    const result: unknown = inherited.query.apply(client, args);
     if (typeof args[0] === 'string' && FORGOTTEN_BEHIND.test(args[0]) && result instanceof Promise) {
       result.catch(() => void (client as unknown as { end(): Promise<void> }).end().catch(() => {}));
     }
