@@ -48,16 +48,43 @@ export const chargedRequestSchema = z.object({
 });
 export type ChargedRequest = z.infer<typeof chargedRequestSchema>;
 
-/** GET /internal/subscriptions/:organizationId, for auth: what a key can be bound to. */
+/**
+ * Reserved hours of a pool, paid for by period, as they stand after a change: whoever keeps a copy keeps the highest version.
+ * - `active`: paid for. `past_due`: the renewal could not be paid, it is tried again until `goodUntil`.
+ * - `cancelled`: will not be renewed, good until then all the same. `ended`: over.
+ */
 export const subscriptionSchema = z.object({
-  id: z.string(),
+  id: z.string().min(1).max(64),
+  organizationId: z.string().min(1).max(64),
+  poolId: z.string().min(1).max(64),
   /** The name of its pool. */
-  pool: z.string(),
-  status: z.string(),
+  pool: z.string().min(1).max(63),
+  /** Ids of the models that its keys may call. */
+  models: z.array(z.string().min(1).max(200)).min(1).max(100),
+  /** UTC hours of each day that its blocks cover, ascending. */
+  hours: z.array(z.int().min(0).max(23)).min(1).max(24),
+  status: z.enum(['active', 'past_due', 'cancelled', 'ended']),
+  autoRenew: z.boolean(),
   startedAt: time,
+  /** The period it is in, half-open; where it ended, the last one. */
+  currentPeriodStart: time,
+  currentPeriodEnd: time,
+  /**
+   * From then on its keys are refused, whatever else is heard or not: the end of the last period that is paid for, and 24 h
+   * more where it renews itself, in which a renewal that is late or was not paid can be made good. Moves with every renewal,
+   * and back to the end of what is paid for when it is cancelled.
+   */
+  goodUntil: time,
+  /** Grows with every change. */
+  version: z.int().positive(),
 });
 export type Subscription = z.infer<typeof subscriptionSchema>;
-export const subscriptionsResponseSchema = z.object({ subscriptions: z.array(subscriptionSchema) });
+
+/**
+ * GET /internal/subscriptions/:organizationId, for auth: those that have not ended, the one that began last first.
+ * GET /internal/subscriptions/:organizationId/:id answers with one `subscriptionSchema`, ended or not; 404 `not_found`.
+ */
+export const subscriptionsResponseSchema = z.object({ data: z.array(subscriptionSchema) });
 
 export const creditGrantedV1 = cloudEvent(
   'sluice.billing.credit.granted.v1',
@@ -74,7 +101,29 @@ export type CreditGrantedV1 = z.infer<typeof creditGrantedV1>;
 export const priceSetV1 = cloudEvent('sluice.billing.price.set.v1', priceSchema);
 export type PriceSetV1 = z.infer<typeof priceSetV1>;
 
-export const BILLING_EVENTS = [creditGrantedV1, priceSetV1] as const;
+/** It begins, with its first period paid for. */
+export const subscriptionStartedV1 = cloudEvent('sluice.billing.subscription.started.v1', subscriptionSchema);
+/** More of it is paid for, or the next period that was paid for begins. After `expired`: its keys stay ended, it takes new ones. */
+export const subscriptionRenewedV1 = cloudEvent('sluice.billing.subscription.renewed.v1', subscriptionSchema);
+export const subscriptionCancelledV1 = cloudEvent('sluice.billing.subscription.cancelled.v1', subscriptionSchema);
+/** The credit did not cover the next period. Once for each period; it is tried again until `goodUntil`. */
+export const subscriptionRenewalFailedV1 = cloudEvent(
+  'sluice.billing.subscription.renewal_failed.v1',
+  subscriptionSchema,
+);
+/** It is over; `ended`. */
+export const subscriptionExpiredV1 = cloudEvent('sluice.billing.subscription.expired.v1', subscriptionSchema);
+
+export const SUBSCRIPTION_EVENTS = {
+  started: subscriptionStartedV1,
+  renewed: subscriptionRenewedV1,
+  cancelled: subscriptionCancelledV1,
+  renewal_failed: subscriptionRenewalFailedV1,
+  expired: subscriptionExpiredV1,
+} as const;
+export type SubscriptionEvent = keyof typeof SUBSCRIPTION_EVENTS;
+
+export const BILLING_EVENTS = [creditGrantedV1, priceSetV1, ...Object.values(SUBSCRIPTION_EVENTS)] as const;
 
 /**
  * On `keyuse.billing.<keyId>`: all that was charged for a key so far. A total, not a difference: a message that is lost,

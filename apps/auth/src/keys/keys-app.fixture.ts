@@ -84,7 +84,7 @@ export async function keysApp(url: string) {
   /** Outside of what is tested: billing, which says what an organization has. */
   const funds = { available: '1' };
   const billing = {
-    ask: async ({ path }: { path: string }) => (path.startsWith('/internal/funds/') ? funds : { subscriptions: [] }),
+    ask: async ({ path }: { path: string }) => (path.startsWith('/internal/funds/') ? funds : { data: [] }),
   } as unknown as ServiceClient;
   const keysBy = (clock: Clock) => new KeysService(orm.em, relay, inForce, billing, clock);
   const organizations = new OrganizationsService(orm.em, relay, inForce, systemClock);

@@ -3,6 +3,7 @@ import type { Actor } from '@sluice/contracts/actor';
 import { invalidationSchema, type Invalidation } from '@sluice/contracts/auth';
 import type { CloudEvent } from '@sluice/contracts/envelope';
 import { keyfeedKeySubject } from '@sluice/contracts/subjects';
+import { aSubscription } from '@sluice/contracts/subscription.fixture';
 import { systemId } from '@sluice/primitives/id';
 import { until, withBacking } from '@sluice/testing';
 import { GatewayRow, PendingRow } from '../gateways/gateway.entity.js';
@@ -156,9 +157,8 @@ describe('making a key', () => {
   it('for a subscription takes one that is active', async () => {
     const make = (settings = {}, again?: string) => suite.keys.issueSubscription(actor, ORGANIZATION, settings, again);
     await expect(make()).rejects.toEqual(refusal('no_active_subscription'));
-    const subscription = { id: 's1', pool: 'h100', status: 'active', startedAt: '2026-01-01T00:00:00.000Z' };
     suite.billing[`/internal/subscriptions/${ORGANIZATION}`] = {
-      subscriptions: [subscription, { ...subscription, id: 's0', startedAt: '2025-01-01T00:00:00.000Z' }],
+      data: [aSubscription({ id: 's1' }), aSubscription({ id: 's0', startedAt: '2025-01-01T00:00:00.000Z' })],
     };
     const first = await make({}, 'k1');
     expect(first.key).toMatchObject({ name: 'h100-1', kind: 'subscription', subscriptionId: 's1', concurrency: 1 });

@@ -315,7 +315,7 @@ export class KeysService {
   private async subscriptions(organizationId: string): Promise<readonly Subscription[]> {
     const path = `/internal/subscriptions/${encodeURIComponent(organizationId)}`;
     try {
-      return (await this.billing.ask({ method: 'GET', path }, subscriptionsResponseSchema)).subscriptions;
+      return (await this.billing.ask({ method: 'GET', path }, subscriptionsResponseSchema)).data;
     } catch (error) {
       if (error instanceof Rejected && error.code === 'not_found') return [];
       throw error;
