@@ -161,7 +161,12 @@ describe('the management plane, done wrong', () => {
       'invalid_request',
       () => manage('POST', '/api/keys/credit', { name: 'a', maxBudget: 0.0000001 }),
     ],
-    ['an endpoint that is not there yet', 501, 'not_implemented', () => manage('GET', '/api/pools')],
+    [
+      'an endpoint that is not there yet',
+      501,
+      'not_implemented',
+      () => manage('POST', '/api/operator/workers', {}, stack.operatorKey),
+    ],
     [
       'a body over 10 MB',
       413,

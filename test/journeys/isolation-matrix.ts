@@ -79,6 +79,11 @@ const platform = (operation: string, operator: Expected, body?: Row['body'], pat
     body,
     path,
   );
+/** On a pool or a subscription that nobody has. */
+const onNothing = (operation: string, own: Expected, body?: Row['body']) =>
+  row(operation, { own, otherProject: NO_PROJECT }, body, () =>
+    operation.split(' ')[1]!.replace(':id', '00000000-0000-7000-8000-000000000000'),
+  );
 /** Takes no credential, and gives nobody more for having one. */
 const anonymous = (operation: string, all: Expected, body?: Row['body']) =>
   row(operation, { own: all, viewer: all, otherProject: all, otherOrganization: all, operator: all }, body);
@@ -164,11 +169,12 @@ export const MATRIX: readonly Row[] = [
     () => '/api/billing/statements/2026-11',
   ),
   notYet('POST /api/billing/topups', { viewer: NO_SCOPE, otherProject: NO_PROJECT }),
-  notYet('GET /api/pools', { otherProject: NO_PROJECT }),
-  notYet('POST /api/pools/:id/subscribe', { viewer: NO_SCOPE, otherProject: NO_PROJECT }),
-  notYet('GET /api/subscriptions', { otherProject: NO_PROJECT }),
-  notYet('POST /api/subscriptions/:id/cancel', { viewer: NO_SCOPE, otherProject: NO_PROJECT }),
-  notYet('POST /api/subscriptions/:id/renew', { viewer: NO_SCOPE, otherProject: NO_PROJECT }),
+  wide('GET /api/pools', 200),
+  // Where money moves without an Idempotency-Key: refused, and behind that there is no such thing.
+  onNothing('POST /api/pools/:id/subscribe', [400, 'invalid_request'], () => ({ blocks: ['europe'] })),
+  wide('GET /api/subscriptions', 200),
+  onNothing('POST /api/subscriptions/:id/cancel', NOT_FOUND),
+  onNothing('POST /api/subscriptions/:id/renew', [400, 'invalid_request']),
   row('GET /api/usage', { own: 200 }),
   row('GET /api/usage/refusals', { own: 200 }),
   row(
@@ -250,20 +256,13 @@ export const MATRIX: readonly Row[] = [
       ({ word }) => `/api/operator/quarantine/${service}/${word}/drop`,
     ),
   ]),
-  notYet('GET /api/operator/pools', {
-    own: NO_SCOPE,
-    viewer: NO_SCOPE,
-    otherProject: NO_SCOPE,
-    otherOrganization: NO_SCOPE,
-    operator: NOT_YET,
-  }),
-  notYet('POST /api/operator/pools', {
-    own: NO_SCOPE,
-    viewer: NO_SCOPE,
-    otherProject: NO_SCOPE,
-    otherOrganization: NO_SCOPE,
-    operator: NOT_YET,
-  }),
+  platform('GET /api/operator/pools', 200),
+  platform('POST /api/operator/pools', 200, ({ word }) => ({
+    name: `pool-${word}`.toLowerCase(),
+    models: ['demo/large-70b'],
+    pricePerBlockHour: '0.01',
+    capacity: 1,
+  })),
   platform('GET /api/operator/workers', 200),
   notYet('POST /api/operator/workers', {
     own: NO_SCOPE,

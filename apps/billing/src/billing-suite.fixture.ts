@@ -125,7 +125,7 @@ export function billingSuite(clock: Clock = systemClock) {
     servers: backing,
     app: () => app,
     messaging: () => messaging,
-    rows: (sql: string) => database.rows(sql),
+    rows: <Row = Record<string, unknown>>(sql: string) => database.rows<Row>(sql),
     prices: async () => (await internal<{ prices: Price[] }>('/internal/prices')).prices,
     status: async (organizationId: string) =>
       (await call<Record<string, unknown>>('GET', '/api/billing/status', { as: manager(organizationId) })).body.data,

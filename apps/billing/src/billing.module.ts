@@ -33,6 +33,8 @@ import { keySpendRelay } from './key-spend/key-spend.relay.js';
 import { LedgerController } from './ledger/ledger.controller.js';
 import { LedgerQueryService } from './ledger/ledger-query.service.js';
 import { OrganizationConsumer } from './organizations/organization.consumer.js';
+import { OperatorPoolsController, PoolsController } from './pools/pools.controller.js';
+import { PoolsService } from './pools/pools.service.js';
 import { PriceFileService } from './prices/price-file.service.js';
 import { InternalPricesController, OperatorPricesController } from './prices/prices.controller.js';
 import { PricesStore } from './prices/prices.store.js';
@@ -41,6 +43,9 @@ import { StatementsController } from './statements/statements.controller.js';
 import { StatementsStore } from './statements/statements.store.js';
 import { FundsController, StatusController } from './status/status.controller.js';
 import { StatusService } from './status/status.service.js';
+import { DueSubscriptions } from './subscriptions/due.worker.js';
+import { InternalSubscriptionsController, SubscriptionsController } from './subscriptions/subscriptions.controller.js';
+import { SubscriptionsService } from './subscriptions/subscriptions.service.js';
 
 const CONFIG = Symbol('config');
 
@@ -127,6 +132,10 @@ export class BillingModule {
         LedgerController,
         StatementsController,
         KeyTagsConsumer,
+        PoolsController,
+        OperatorPoolsController,
+        SubscriptionsController,
+        InternalSubscriptionsController,
       ],
       providers: [
         { provide: CONFIG, useValue: config },
@@ -152,6 +161,9 @@ export class BillingModule {
         StatusService,
         LedgerQueryService,
         StatementsStore,
+        PoolsService,
+        SubscriptionsService,
+        DueSubscriptions,
         Lifecycle,
       ],
     };

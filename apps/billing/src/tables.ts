@@ -31,6 +31,41 @@ export interface Tables {
     lot_id: string | null;
   };
   ledger_entries: { transaction_id: string; account_id: string; amount: string };
+  pools: {
+    pool_id: string;
+    name: string;
+    models: string[];
+    price_per_block_hour: string;
+    capacity: number[];
+    blocks: { name: string; hours: number[] }[];
+    created_at: string;
+  };
+  pool_seats: { pool_id: string; hour: number; seat: number };
+  subscriptions: {
+    subscription_id: string;
+    organization_id: string;
+    pool_id: string;
+    blocks: string[];
+    hours: number[];
+    price_per_block_hour: string;
+    status: 'active' | 'past_due' | 'cancelled' | 'ended';
+    auto_renew: boolean;
+    anchor_at: string;
+    anchor_period: number;
+    period: number;
+    paid_through: number;
+    retry_at: string | null;
+    good_until: string;
+    due_at: string | null;
+    version: number;
+  };
+  reserved_seats: { subscription_id: string; pool_id: string; hour: number; seat: number; during: string };
+  subscription_requests: {
+    organization_id: string;
+    idempotency_key: string;
+    payload_hash: string;
+    subscription_id: string;
+  };
   spend_by_month: { organization_id: string; month: string; charged_pico: string };
 }
 

@@ -9,6 +9,7 @@ import type { PicoUsd } from '@sluice/primitives/money';
  * - `refunded`: credit that was paid back.
  * - `revenue:usage`: what its usage cost.
  * - `absorbed:overrun`: usage that its credit did not cover, paid by the platform; zero or negative.
+ * - `revenue:subscriptions`: what its reserved hours cost.
  * They sum to zero.
  */
 export const ACCOUNTS = [
@@ -18,6 +19,7 @@ export const ACCOUNTS = [
   'expired',
   'granted:operator',
   'refunded',
+  'revenue:subscriptions',
   'revenue:usage',
 ] as const;
 export type Account = (typeof ACCOUNTS)[number];
@@ -33,7 +35,7 @@ export interface LedgerTransaction {
   /** One key, one transaction, for ever. */
   readonly idempotencyKey: string;
   readonly payloadHash: string;
-  readonly kind: 'credit' | 'usage' | 'usage_correction' | 'expiry' | 'refund' | 'adjustment';
+  readonly kind: 'credit' | 'usage' | 'usage_correction' | 'expiry' | 'refund' | 'adjustment' | 'subscription';
   readonly organizationId: string;
   readonly requestId: string | null;
   readonly description: string | null;
@@ -49,6 +51,12 @@ export interface LedgerTransaction {
 export const creditEntries = (amount: PicoUsd): Entry[] => [
   { account: 'available', amount },
   { account: 'granted:operator', amount: -amount },
+];
+
+/** A period of reserved hours, paid for in advance. */
+export const subscriptionEntries = (price: PicoUsd): Entry[] => [
+  { account: 'available', amount: -price },
+  { account: 'revenue:subscriptions', amount: price },
 ];
 
 /** What usage moves; each part may be negative where a better record takes something back. */

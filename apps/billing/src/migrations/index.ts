@@ -5,9 +5,11 @@ import { CreateCharges } from './charges.js';
 import { CreateKeySpend } from './key-spend.js';
 import { CreateLedger } from './ledger.js';
 import { CreateCreditLots } from './lots.js';
-import { CreatePrices } from './prices.js';
 import { CreateStatements } from './statements.js';
 import { OrderTransactions } from './transaction-order.js';
+import { CreatePools } from './pools.js';
+import { CreatePrices } from './prices.js';
+import { CreateSubscriptions } from './subscriptions.js';
 import { IndexTransactionsByRequest } from './transactions-by-request.js';
 
 // The names are what the database remembers: never change one, never reorder, append at the end.
@@ -24,4 +26,6 @@ export const MIGRATIONS: readonly MigrationObject[] = [
   { name: 'billing-020-lots', class: CreateCreditLots },
   { name: 'billing-021-transaction-order', class: OrderTransactions },
   { name: 'billing-022-statements', class: CreateStatements },
+  { name: 'billing-040-pools', class: CreatePools },
+  { name: 'billing-041-subscriptions', class: CreateSubscriptions },
 ];

@@ -1,10 +1,12 @@
 import { Controller, Get, Inject, Param } from '@nestjs/common';
 import type { Actor } from '@sluice/contracts/actor';
 import { fundsResponseSchema } from '@sluice/contracts/billing';
-import type { Clock } from '@sluice/primitives/clock';
+import { rfc3339, type Clock } from '@sluice/primitives/clock';
 import { formatUsd } from '@sluice/primitives/money';
 import { AllowServices, ManagementActor, ok } from '@sluice/service-kit';
 import { CLOCK } from '../clock.js';
+import { periodOf, type SubscriptionState } from '../subscriptions/subscription.js';
+import { SubscriptionsService } from '../subscriptions/subscriptions.service.js';
 import { StatusService } from './status.service.js';
 import { requireWholeOrganization } from './whole-organization.js';
 
@@ -13,6 +15,7 @@ import { requireWholeOrganization } from './whole-organization.js';
 export class StatusController {
   constructor(
     private readonly status: StatusService,
+    private readonly subscriptions: SubscriptionsService,
     @Inject(CLOCK) private readonly clock: Clock,
   ) {}
 
@@ -30,9 +33,22 @@ export class StatusController {
       spentThisMonth: formatUsd(spent),
       lowBalanceThreshold: null,
       autoRecharge: null,
-      subscriptions: [],
+      subscriptions: (await this.subscriptions.running(organizationId)).map(subscribed),
     });
   }
+}
+
+function subscribed(state: SubscriptionState) {
+  const { start, end } = periodOf(state, state.period);
+  return {
+    id: state.id,
+    poolId: state.pool.id,
+    status: state.status,
+    blocks: state.blocks,
+    currentPeriodStart: rfc3339(start),
+    currentPeriodEnd: rfc3339(end),
+    autoRenew: state.autoRenew,
+  };
 }
 
 @Controller('internal/funds')
