@@ -1,120 +1,13 @@
 import { describe, expect, it } from '@jest/globals';
-import { SUBSCRIPTION_EVENTS, type Subscription, type SubscriptionEvent } from '@sluice/contracts/billing';
 import { systemId } from '@sluice/primitives/id';
-import { manualClock } from '@sluice/testing';
-import { billingSuite, manager, operator, until } from '../billing-suite.fixture.js';
-import { DueSubscriptions } from './due.worker.js';
+import { manager, until } from '../billing-suite.fixture.js';
+import { refused, subscriptionsSuite } from './subscriptions-suite.fixture.js';
 import { SubscriptionsService } from './subscriptions.service.js';
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
-const clock = manualClock('2027-01-31T12:00:00.000Z');
-const billing = billingSuite(clock);
-const { call, organization, rows, status } = billing;
-
-interface Shown extends Subscription {
-  readonly blocks: string[];
-  readonly paidUntil: string;
-  readonly priceOfPeriod: string;
-}
-interface ShownPool {
-  readonly id: string;
-  readonly blocks: { name: string; hours: number[]; free: number }[];
-}
-
-const poolBody = (change: Record<string, unknown> = {}) => ({
-  name: `pool-${systemId()}`,
-  models: ['sim/small'],
-  pricePerBlockHour: '0.01',
-  capacity: 2,
-  ...change,
-});
-const makePool = (body: unknown, as = operator) => call<ShownPool>('POST', '/api/operator/pools', { as, body });
-const aPool = async (change: Record<string, unknown> = {}) => (await makePool(poolBody(change))).body.data.id;
-const subscribe = (organizationId: string, poolId: string, body: object = {}, key: string | undefined = systemId()) =>
-  call<Shown>('POST', `/api/pools/${poolId}/subscribe`, {
-    as: manager(organizationId),
-    body: { blocks: ['europe'], ...body },
-    key,
-  });
-const act = (organizationId: string, id: string, what: 'renew' | 'cancel', body?: object, key = systemId()) =>
-  call<Shown>('POST', `/api/subscriptions/${id}/${what}`, { as: manager(organizationId), body, key });
-const listed = async (organizationId: string) =>
-  (await call<Shown[]>('GET', '/api/subscriptions', { as: manager(organizationId) })).body.data;
-const freeOf = async (poolId: string) => {
-  const { data } = (await call<ShownPool[]>('GET', '/api/pools', { as: manager('o') })).body;
-  return Object.fromEntries(data.find(({ id }) => id === poolId)!.blocks.map(({ name, free }) => [name, free]));
-};
-const work = () => billing.app().get(DueSubscriptions).work();
-const toldOf = (id: string) =>
-  billing.published
-    .filter(({ subject }) => subject.includes('.subscription.') && subject.endsWith(`.${id}`))
-    .map(({ subject, data }) => {
-      const event = subject.split('.')[3] as SubscriptionEvent;
-      return { event, data: SUBSCRIPTION_EVENTS[event].parse(JSON.parse(new TextDecoder().decode(data))).data };
-    });
-const told = async (id: string, ...events: SubscriptionEvent[]) => {
-  await until(`${events.join(', ')} of ${id}`, () => toldOf(id).length >= events.length);
-  expect(toldOf(id).map(({ event }) => event)).toEqual(events);
-  return toldOf(id).at(-1)!.data;
-};
-const refused = (status: number, code: string) => ({ status, body: { error: { code } } });
-
-describe('pools', () => {
-  it('are made by an operator once by name, with eight hours in each of three blocks where nothing else is said', async () => {
-    const body = poolBody();
-    const made = await makePool(body);
-    expect(made).toMatchObject({ status: 200, body: { data: { pricePerBlockHour: '0.01', currency: 'USD' } } });
-    expect(await makePool(body)).toEqual(made);
-    expect(await makePool({ ...body, capacity: 3 })).toMatchObject(refused(409, 'conflict'));
-    expect(await freeOf(made.body.data.id)).toEqual({ asia: 2, europe: 2, americas: 2 });
-    expect(await makePool(poolBody(), manager('o'))).toMatchObject(refused(403, 'scope_insufficient'));
-  });
-
-  it('have seats for each hour of the day, and blocks of any hours', async () => {
-    const capacity = Array.from({ length: 24 }, (_, hour) => (hour < 12 ? 1 : 3));
-    const blocks = [
-      { name: 'noon', hours: [13, 11] },
-      { name: 'late', hours: [22, 23] },
-    ];
-    const id = await aPool({ capacity, blocks });
-    expect(await freeOf(id)).toEqual({ noon: 1, late: 3 });
-    const { data } = (await call<{ id: string; capacity: number[] }[]>('GET', '/api/operator/pools', { as: operator }))
-      .body;
-    expect(data.find((pool) => pool.id === id)!.capacity).toEqual(capacity);
-  });
-
-  it.each([
-    ['name', { name: 'Big' }],
-    ['models', { models: [] }],
-    ['models', { models: ['a', 'a'] }],
-    ['pricePerBlockHour', { pricePerBlockHour: '0' }],
-    ['pricePerBlockHour', { pricePerBlockHour: 1 }],
-    ['pricePerBlockHour', { pricePerBlockHour: '-1' }],
-    ['capacity', { capacity: -1 }],
-    ['capacity', { capacity: 1_001 }],
-    ['capacity', { capacity: [1, 2] }],
-    ['capacity', { capacity: 0 }],
-    ['blocks.0.hours.0', { blocks: [{ name: 'x', hours: [24] }] }],
-    ['blocks.0.hours', { blocks: [{ name: 'x', hours: [] }] }],
-    ['blocks.0.hours', { blocks: [{ name: 'x', hours: [1, 1] }] }],
-    [
-      'blocks',
-      {
-        blocks: [
-          { name: 'x', hours: [1] },
-          { name: 'x', hours: [2] },
-        ],
-      },
-    ],
-    ['colour', { colour: 'red' }],
-  ])('are refused with a bad %s, by its name: %j', async (param, change) => {
-    expect(await makePool(poolBody(change))).toMatchObject({
-      status: 400,
-      body: { error: { code: 'invalid_request', param } },
-    });
-  });
-});
+const billing = subscriptionsSuite('2027-01-31T12:00:00.000Z');
+const { aPool, act, call, clock, freeOf, listed, organization, rows, status, subscribe, told, toldOf, work } = billing;
 
 describe('POST /api/pools/:id/subscribe', () => {
   it('pays each period from credit, takes the seats, and tells everybody who asks', async () => {
@@ -127,23 +20,18 @@ describe('POST /api/pools/:id/subscribe', () => {
       models: ['sim/small'],
       blocks: ['europe'],
       hours: [8, 9, 10, 11, 12, 13, 14, 15],
-      ...{
-        status: 'active',
-        autoRenew: true,
-        startedAt: '2027-01-31T12:00:00.000Z',
-      },
-      ...{
-        currentPeriodStart: '2027-01-31T12:00:00.000Z',
-        currentPeriodEnd: '2027-02-28T12:00:00.000Z',
-      },
-      ...{
-        paidUntil: '2027-03-31T12:00:00.000Z',
-        goodUntil: '2027-04-01T12:00:00.000Z',
-      },
-      ...{
-        priceOfPeriod: '2.24',
-        currency: 'USD',
-      },
+      status: 'active',
+      autoRenew: true,
+      startedAt: '2027-01-31T12:00:00.000Z',
+
+      currentPeriodStart: '2027-01-31T12:00:00.000Z',
+      currentPeriodEnd: '2027-02-28T12:00:00.000Z',
+
+      paidUntil: '2027-03-31T12:00:00.000Z',
+      goodUntil: '2027-04-01T12:00:00.000Z',
+
+      priceOfPeriod: '2.24',
+      currency: 'USD',
     });
     // 28 and 31 days of 8 hours.
     expect(await status(organizationId)).toMatchObject({
@@ -155,10 +43,8 @@ describe('POST /api/pools/:id/subscribe', () => {
           status: 'active',
           blocks: ['europe'],
           autoRenew: true,
-          ...{
-            currentPeriodStart: '2027-01-31T12:00:00.000Z',
-            currentPeriodEnd: '2027-02-28T12:00:00.000Z',
-          },
+          currentPeriodStart: '2027-01-31T12:00:00.000Z',
+          currentPeriodEnd: '2027-02-28T12:00:00.000Z',
         },
       ],
     });
