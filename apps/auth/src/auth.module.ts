@@ -58,6 +58,7 @@ import { Passwords } from './sessions/passwords.service.js';
 import { SessionSweeper } from './sessions/session-sweeper.service.js';
 import { SessionsService } from './sessions/sessions.service.js';
 import { SignInService } from './sessions/sign-in.service.js';
+import { SubscriptionsConsumer } from './subscriptions/subscriptions.consumer.js';
 
 const CONFIG = Symbol('config');
 const MESSAGING = Symbol('messaging');
@@ -135,6 +136,7 @@ export class AuthModule {
         OperatorCredentialsController,
         GatewaysController,
         KeyUsageConsumer,
+        SubscriptionsConsumer,
         MembersController,
         AuthController,
         AuditController,

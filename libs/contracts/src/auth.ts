@@ -229,6 +229,13 @@ export const credentialSchema = z.object({
     .regex(/^\d{1,38}$/)
     .nullable(),
   budgetReset: budgetResetSchema.nullable(),
+  /**
+   * Of a subscription's key, which pays for nothing: the UTC hours of each day it may be used in, and when it ends, whatever
+   * else is heard or not. `models` is then no more than what its pool serves.
+   */
+  subscription: z
+    .object({ id: z.string(), hours: z.array(z.number().int().min(0).max(23)), goodUntil: time })
+    .nullable(),
   /** Of a session: whose, and as what. */
   memberId: z.string().nullable(),
   role: roleSchema.nullable(),

@@ -23,6 +23,7 @@ export const aCredential = (change: Partial<Credential> = {}): Credential => ({
   priority: null,
   maxBudget: null,
   budgetReset: null,
+  subscription: null,
   memberId: null,
   role: null,
   ...change,

@@ -48,6 +48,8 @@ export const usageRecordSchema = z.object({
   priceVersion: z.string(),
   /** pico-USD per token, and per second of audio where that costs something. */
   prices: z.object({ input: count, cachedInput: count, output: count, audioSecond: audioSecondPrice.optional() }),
+  /** The one that has paid for it: then `prices` are 0. Absent where the organization's credit pays. */
+  subscriptionId: z.string().min(1).max(64).optional(),
   worker: z.string().nullable(),
   startedAt: z.iso.datetime(),
   endedAt: z.iso.datetime(),

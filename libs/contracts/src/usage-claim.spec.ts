@@ -26,6 +26,7 @@ const others: { [K in keyof UsageRecord]: UsageRecord[K] } = {
   audioMs: '1500',
   reasoningTokens: '5',
   embeddings: '5',
+  subscriptionId: 's1',
   priceVersion: 'p2',
   prices: { input: '1', cachedInput: '1', output: '3' },
   worker: null,

@@ -76,6 +76,7 @@ export function usageHash(record: UsageRecord): string {
     ...(record.audioMs === undefined ? [] : [record.audioMs, record.prices.audioSecond ?? '0']),
     ...(record.reasoningTokens === undefined ? [] : [{ reasoning: record.reasoningTokens }]),
     ...(record.embeddings === undefined ? [] : [{ embeddings: record.embeddings }]),
+    ...(record.subscriptionId === undefined ? [] : [{ subscription: record.subscriptionId }]),
   ];
   return createHash('sha256').update(JSON.stringify(content)).digest('base64url');
 }

@@ -53,6 +53,7 @@ const answer = (i: number): string =>
       priority: null,
       maxBudget: null,
       budgetReset: null,
+      subscription: null,
       memberId: null,
       role: null,
     },

@@ -1,4 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
+import { aSubscription } from '@sluice/contracts/subscription.fixture';
 import { apiKey, created, listed, listedManagement, statusOf, type KeyContext } from './key-answers.js';
 import { anIssuedKey } from './key.fixture.js';
 import type { Key } from './key.entity.js';
@@ -83,21 +84,34 @@ describe('a listed key', () => {
 
   it('of a subscription has no budget, and says whose it is', () => {
     const issued = anIssuedKey({ kind: 'subscription', subscriptionId: 's1', rpm: null, concurrency: 1 });
-    const answer = listed(aKey({ expiresAt: inDays(20) }, issued), unused);
+    const subscription = aSubscription({ status: 'past_due', goodUntil: inDays(20).toISOString() });
+    const answer = listed(aKey({}, issued), { ...unused, subscription });
     expect(answer).toMatchObject({
       keyPlan: 'pool',
       keyType: 'subscription',
       subscriptionId: 's1',
-      subscriptionStatus: 'active',
+      subscriptionStatus: 'past_due',
       subscriptionExpiresAt: inDays(20).toISOString(),
+      isActive: true,
       rpmLimit: null,
       concurrencyLimit: 1,
     });
     expect(answer).not.toHaveProperty('spent');
     expect(answer).not.toHaveProperty('maxBudget');
-    expect(listed(aKey({ status: 'subscription_ended' }, issued), unused)).toMatchObject({
-      subscriptionStatus: 'ended',
+  });
+
+  it('of a subscription has ended with it by the clock, whatever was heard and recorded', () => {
+    const issued = anIssuedKey({ kind: 'subscription', subscriptionId: 's1' });
+    const ended = { isActive: false, status: 'subscription_ended', subscriptionStatus: 'ended' };
+    const subscription = aSubscription({ goodUntil: inDays(0).toISOString() });
+    expect(listed(aKey({}, issued), { ...unused, subscription })).toMatchObject(ended);
+    const renewed = aSubscription({ goodUntil: inDays(9).toISOString() });
+    expect(listed(aKey({ status: 'subscription_ended' }, issued), { ...unused, subscription: renewed })).toMatchObject({
+      isActive: false,
+      status: 'subscription_ended',
+      subscriptionStatus: 'active',
     });
+    expect(listed(aKey({ status: 'deleted' }, issued), { ...unused, subscription }).status).toBe('deleted');
   });
 
   it('says that it ends within 14 days, as long as it has not ended', () => {

@@ -1,3 +1,4 @@
+import type { Subscription } from '@sluice/contracts/billing';
 import { formatUsd } from '@sluice/primitives/money';
 import { maskedSecret } from '@sluice/primitives/secret';
 import type { KeyUsage } from '../key-usage/key-usage.store.js';
@@ -14,6 +15,8 @@ export interface KeyContext {
   readonly now: number;
   /** Undefined: never used. */
   readonly use: KeyUsage | undefined;
+  /** The one that the key is bound to, as billing said of it last. */
+  readonly subscription?: Subscription | undefined;
   /** Whether the member that made it is no member any more. */
   readonly makerRemoved: boolean;
 }
@@ -46,8 +49,11 @@ export function statusOf({ status, expiresAt }: Pick<Key, 'status' | 'expiresAt'
 }
 
 /** An inference key in a list, or alone. */
-export function listed(key: Key, { now, use, makerRemoved }: KeyContext) {
-  const status = statusOf(key, now);
+export function listed(key: Key, { now, use, makerRemoved, subscription }: KeyContext) {
+  const own = statusOf(key, now);
+  // The gateways go by the clock here too; the record of it comes a moment later.
+  const over = subscription !== undefined && subscriptionStatus(subscription, now) === 'ended';
+  const status = own === 'active' && over ? 'subscription_ended' : own;
   return {
     id: key.keyId,
     name: key.name,
@@ -64,7 +70,7 @@ export function listed(key: Key, { now, use, makerRemoved }: KeyContext) {
     access: key.access,
     models: key.models ?? null,
     ipAllow: key.ipAllow ?? null,
-    ...(key.kind === 'subscription' ? subscriptionOf(key, status) : budgetOf(key, use)),
+    ...(key.kind === 'subscription' ? subscriptionOf(key, subscription, now) : budgetOf(key, use)),
     rpmLimit: key.rpm ?? null,
     tpmLimit: key.tpm ?? null,
     concurrencyLimit: key.concurrency ?? null,
@@ -126,12 +132,15 @@ const expiresSoon = ({ expiresAt }: Pick<Key, 'expiresAt'>, now: number): boolea
 const typeOf = (kind: IssuedKey['kind']): { keyType?: 'credit' | 'subscription' } =>
   kind === 'credit' || kind === 'subscription' ? { keyType: kind } : {};
 
-/** A key of a subscription has no budget, and ends with the period that is paid for. */
-const subscriptionOf = (key: Key, status: string) => ({
-  subscriptionId: key.subscriptionId ?? null,
-  subscriptionStatus: status === 'subscription_ended' || status === 'expired' ? 'ended' : 'active',
-  subscriptionExpiresAt: key.expiresAt?.toISOString() ?? null,
+/** A key of a subscription has no budget, and ends with what is paid for. */
+const subscriptionOf = ({ subscriptionId }: Key, subscription: Subscription | undefined, now: number) => ({
+  subscriptionId: subscriptionId ?? null,
+  subscriptionStatus: subscription ? subscriptionStatus(subscription, now) : null,
+  subscriptionExpiresAt: subscription?.goodUntil ?? null,
 });
+
+const subscriptionStatus = ({ status, goodUntil }: Subscription, now: number): Subscription['status'] =>
+  Date.parse(goodUntil) <= now ? 'ended' : status;
 
 const budgetOf = (key: Key, use: KeyUsage | undefined) => ({
   ...(key.maxBudget == null ? {} : { maxBudget: budgetNumber(key.maxBudget), budgetReset: key.budgetReset ?? null }),

@@ -101,13 +101,23 @@ export function subscriptionKey(
   };
 }
 
-/** The subscription that is named, else the most recent one that is active. @throws Rejected `no_active_subscription` */
-export function chosenSubscription(subscriptions: readonly Subscription[], id: string | undefined): Subscription {
-  const active = subscriptions.filter(({ status }) => status === 'active');
+/**
+ * The subscription that is named, as long as it is good, renewed or not; else the most recent one that is active.
+ * @param now milliseconds since the epoch
+ * @throws Rejected `no_active_subscription`
+ */
+export function chosenSubscription(
+  subscriptions: readonly Subscription[],
+  id: string | undefined,
+  now: number,
+): Subscription {
+  const good = subscriptions.filter(({ status, goodUntil }) => status !== 'ended' && Date.parse(goodUntil) > now);
   const chosen =
     id === undefined
-      ? active.toSorted((one, other) => other.startedAt.localeCompare(one.startedAt))[0]
-      : active.find((subscription) => subscription.id === id);
+      ? good
+          .filter(({ status }) => status === 'active')
+          .toSorted((one, other) => other.startedAt.localeCompare(one.startedAt))[0]
+      : good.find((subscription) => subscription.id === id);
   if (!chosen) throw new Rejected('no_active_subscription');
   return chosen;
 }

@@ -4,6 +4,7 @@ import { systemClock } from '@sluice/primitives/clock';
 import { InForceService } from '../gateways/in-force.service.js';
 import { usageOf } from '../key-usage/key-usage.store.js';
 import { memberTables } from '../members/tables.js';
+import { subscriptionsOf } from '../subscriptions/subscriptions.store.js';
 import { notDeleted } from './key-addressing.js';
 import type { KeyContext } from './key-answers.js';
 import type { Key } from './key.entity.js';
@@ -22,10 +23,19 @@ export class KeyViews {
       em,
       keys.map(({ keyId }) => keyId),
     );
+    const subscriptions = await subscriptionsOf(
+      em,
+      keys.flatMap(({ subscriptionId }) => subscriptionId ?? []),
+    );
     const removed = await removedAmong(em, keys);
     const now = systemClock.now();
     return keys.map((key) =>
-      shape(key, { now, use: uses.get(key.keyId), makerRemoved: removed.has(key.createdByMember ?? '') }),
+      shape(key, {
+        now,
+        use: uses.get(key.keyId),
+        subscription: subscriptions.get(key.subscriptionId ?? ''),
+        makerRemoved: removed.has(key.createdByMember ?? ''),
+      }),
     );
   }
 

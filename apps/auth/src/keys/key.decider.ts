@@ -51,7 +51,16 @@ export type KeyCommand =
   | ({ readonly type: 'expire' | 'warn-expiring' } & At)
   /** The secret whose grace ends then was used. */
   | ({ readonly type: 'note-previous-use'; readonly previousUntil: string } & At)
-  | ({ readonly type: 'suspend' | 'resume' } & At);
+  | ({ readonly type: 'suspend' | 'resume' } & At)
+  /** Billing said of its subscription what gateways go by. */
+  | ({ readonly type: 'note-subscription' } & SubscriptionNews & At);
+
+/** What changed of a subscription, as its keys are told. */
+export interface SubscriptionNews {
+  readonly version: number;
+  readonly status: string;
+  readonly goodUntil: string;
+}
 
 const DAY_MS = 24 * 60 * 60 * 1000;
 const WARNINGS = [1, 3, 14] as const;
@@ -112,6 +121,13 @@ function decideExisting(command: Exclude<KeyCommand, { type: 'issue' }>, state: 
       return [
         { type: 'KeyResumed', data: { ...about, active: isUsable({ ...state, suspended: false }, at), resumedAt: at } },
       ];
+    case 'note-subscription': {
+      const { version: subscriptionVersion, status, goodUntil } = command;
+      // On one that is not active nothing rests at a gateway, and it is looked up anew when it is again.
+      if (state.status !== 'active' || subscriptionVersion <= state.subscriptionVersion) return [];
+      const data = { ...about, subscriptionVersion, status, goodUntil, changedAt: at };
+      return [{ type: 'KeySubscriptionChanged', data }];
+    }
     default:
       return [];
   }

@@ -59,6 +59,7 @@ function inflightOf(event: KeyEvent): Invalidation['inflight'] | undefined {
       return event.data.previousUntil === null ? 'cut' : 'drain';
     case 'KeyUpdated':
     case 'KeyReactivated':
+    case 'KeySubscriptionChanged':
       return 'drain';
     default:
       return undefined;

@@ -105,6 +105,14 @@ export const keyEvents = {
   /** `active`: whether the key could be used but for the suspension of its organization. */
   KeySuspended: z.object({ ...whose, active: z.boolean(), suspendedAt: time }),
   KeyResumed: z.object({ ...whose, active: z.boolean(), resumedAt: time }),
+  /** Its subscription, as it is from this version of it on. */
+  KeySubscriptionChanged: z.object({
+    ...whose,
+    subscriptionVersion: z.number().int().positive(),
+    status: z.string(),
+    goodUntil: time,
+    changedAt: time,
+  }),
 } as const;
 
 export const keyCodec = eventCodec(keyEvents);
@@ -139,6 +147,8 @@ export interface ExistingKey {
   readonly rotations: Readonly<Record<string, number>>;
   /** The last warning before its end, in days. */
   readonly warned: number | null;
+  /** Of its subscription, as it was told last; 0: never. */
+  readonly subscriptionVersion: number;
   readonly version: number;
 }
 export type KeyState = { readonly status: 'none' } | ExistingKey;
@@ -155,6 +165,7 @@ export function evolve(state: KeyState, event: KeyEvent): KeyState {
       previous: null,
       rotations: {},
       warned: null,
+      subscriptionVersion: 0,
       version: 1,
     };
   }
@@ -187,6 +198,8 @@ function changed(state: ExistingKey, event: Exclude<KeyEvent, { type: 'KeyIssued
       return { suspended: true };
     case 'KeyResumed':
       return { suspended: false };
+    case 'KeySubscriptionChanged':
+      return { subscriptionVersion: event.data.subscriptionVersion };
     default:
       return {};
   }

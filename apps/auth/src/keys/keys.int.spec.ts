@@ -157,8 +157,12 @@ describe('making a key', () => {
   it('for a subscription takes one that is active', async () => {
     const make = (settings = {}, again?: string) => suite.keys.issueSubscription(actor, ORGANIZATION, settings, again);
     await expect(make()).rejects.toEqual(refusal('no_active_subscription'));
+    const goodUntil = '2099-01-01T00:00:00.000Z';
     suite.billing[`/internal/subscriptions/${ORGANIZATION}`] = {
-      data: [aSubscription({ id: 's1' }), aSubscription({ id: 's0', startedAt: '2025-01-01T00:00:00.000Z' })],
+      data: [
+        aSubscription({ id: 's1', goodUntil }),
+        aSubscription({ id: 's0', goodUntil, startedAt: '2025-01-01T00:00:00.000Z' }),
+      ],
     };
     const first = await make({}, 'k1');
     expect(first.key).toMatchObject({ name: 'h100-1', kind: 'subscription', subscriptionId: 's1', concurrency: 1 });
@@ -170,6 +174,13 @@ describe('making a key', () => {
       name: 'mine',
     });
     await expect(make({ subscriptionId: 's9' })).rejects.toEqual(refusal('no_active_subscription'));
+    const over = aSubscription({ id: 's2', goodUntil: new Date(suite.clock.now()).toISOString() });
+    const cancelled = aSubscription({ id: 's3', goodUntil, status: 'cancelled' });
+    suite.billing[`/internal/subscriptions/${ORGANIZATION}`] = { data: [over, cancelled] };
+    await expect(make()).rejects.toEqual(refusal('no_active_subscription'));
+    await expect(make({ subscriptionId: 's2' })).rejects.toEqual(refusal('no_active_subscription'));
+    // What is paid for can be used, renewed or not.
+    expect((await make({ subscriptionId: 's3' })).key.subscriptionId).toBe('s3');
     await expect(suite.keys.update(actor, first.key, { rpm: 4 })).rejects.toEqual(refusal('invalid_request'));
   });
 

@@ -21,6 +21,7 @@ import type { InForceService, Reached } from '../gateways/in-force.service.js';
 import { metadataOf } from '../metadata.js';
 import { OrganizationRow } from '../organizations/organization.entity.js';
 import { stableId } from '../stable-id.js';
+import { keepSubscription } from '../subscriptions/subscriptions.store.js';
 import { KeyCommands } from './key-commands.service.js';
 import {
   chosenSubscription,
@@ -33,6 +34,7 @@ import {
   type NewKey,
   type SubscriptionSettings,
 } from './key-issuing.js';
+import type { SubscriptionNews } from './key.decider.js';
 import { given, type EndReason, type IssuedKey, type KeyKind, type KeyPatch } from './key.js';
 import { KeyRow, type Key } from './key.entity.js';
 import { creditKeySettings, type CreditKeyRequest } from './key-requests.js';
@@ -109,7 +111,10 @@ export class KeysService {
     { subscriptionId, ...settings }: SubscriptionSettings & { subscriptionId?: string | undefined },
     idempotencyKey?: string,
   ): Promise<IssuedSecret> {
-    const subscription = chosenSubscription(await this.subscriptions(organizationId), subscriptionId);
+    const said = await this.subscriptions(organizationId);
+    const subscription = chosenSubscription(said, subscriptionId, this.clock.now());
+    // Its event may come later than the first request on the key.
+    await keepSubscription(this.em.fork(), subscription);
     const ordinal = 1 + (await this.em.fork().count(KeyRow, { organizationId, subscriptionId: subscription.id }));
     const key = subscriptionKey(organizationId, subscription, settings, ordinal);
     return this.issue(actor, this.newId(actor, key, idempotencyKey), key, settings.name === undefined);
@@ -246,6 +251,13 @@ export class KeysService {
     const command = { type: 'revoke', reason, inflight, at: this.now() } as const;
     const { changed, reached } = await this.commands.revokeMany(ids, command, by(actor));
     return { revoked: changed, reached };
+  }
+
+  /** Tells the keys of a subscription what changed of it, so that every gateway asks for them anew. */
+  async noteSubscription(keyIds: readonly string[], news: SubscriptionNews, metadata: EventMetadata): Promise<void> {
+    const { version, status, goodUntil } = news;
+    const command = { type: 'note-subscription', version, status, goodUntil, at: this.now() } as const;
+    await this.commands.runMany(keyIds, () => command, metadata);
   }
 
   /** Tells keys of the suspension of their organization, or its end. In force it is by the organization's invalidation. */

@@ -1,4 +1,5 @@
 import type { EntityManager } from '@mikro-orm/postgresql';
+import type { Subscription } from '@sluice/contracts/billing';
 import { Rejected } from '@sluice/contracts/errors';
 import type { StoredEvent } from '@sluice/event-store';
 import { sql } from 'kysely';
@@ -87,23 +88,27 @@ export interface PresentedKey {
   /** Null where there is no such organization, or project. */
   readonly organizationLimits: Limits | null;
   readonly projectLimits: Limits | null;
+  /** Null for a key that is of none. */
+  readonly subscription: Subscription | null;
 }
 
-/** One statement on four primary keys. */
+/** One statement on five primary keys. */
 export async function presentedKey(em: EntityManager, digest: string): Promise<PresentedKey | undefined> {
   const { rows } = await sql<Record<string, unknown>>`
     select k.*, s.until as secret_until, o.status as organization_status,
       greatest(o.status_version, o.limits_version) as organization_version,
-      o.limits as organization_limits, p.limits as project_limits
+      o.limits as organization_limits, p.limits as project_limits,
+      b.said as subscription
     from key_secrets s join api_keys k on k.key_id = s.key_id
     left join organizations o on o.organization_id = k.organization_id
     left join projects p on p.organization_id = k.organization_id and p.project = k.project
+    left join subscriptions b on b.subscription_id = k.subscription_id
     where s.digest = ${digest}
   `.execute(em.getKysely());
   const row = rows[0];
   if (!row) return undefined;
   const { secret_until: until, organization_status: status, organization_version: version, ...rest } = row;
-  const { organization_limits: organizationLimits, project_limits: projectLimits, ...columns } = rest;
+  const { organization_limits: organizationLimits, project_limits: projectLimits, subscription, ...columns } = rest;
   const key = em.map(KeyRow, columns);
   return {
     key,
@@ -112,6 +117,7 @@ export async function presentedKey(em: EntityManager, digest: string): Promise<P
     organizationVersion: key.organizationId === null ? 0 : ((version as number | null) ?? 1),
     organizationLimits: organizationLimits as Limits | null,
     projectLimits: projectLimits as Limits | null,
+    subscription: subscription as Subscription | null,
   };
 }
 

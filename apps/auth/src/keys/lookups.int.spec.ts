@@ -1,9 +1,11 @@
 import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { Credential } from '@sluice/contracts/auth';
+import { aSubscription } from '@sluice/contracts/subscription.fixture';
 import { systemId } from '@sluice/primitives/id';
 import { withBacking } from '@sluice/testing';
 import { sql } from 'kysely';
+import { keepSubscription } from '../subscriptions/subscriptions.store.js';
 import { creditKeySchema } from './key-requests.js';
 import { LookupsController } from './lookups.controller.js';
 import { anActor, keysSuite } from './keys-suite.fixture.js';
@@ -78,6 +80,7 @@ describe('a look-up', () => {
       priority: 0,
       maxBudget: '4',
       budgetReset: 'monthly',
+      subscription: null,
       memberId: null,
       role: null,
     });
@@ -97,14 +100,36 @@ describe('a look-up', () => {
     await expect(lookup('sk_live_nobody')).rejects.toEqual(refusal('invalid_api_key'));
   });
 
-  it.each(['deactivated', 'leaked', 'deleted', 'subscription_ended'] as const)(
-    'of a key that is %s is refused',
-    async (reason) => {
-      const { key, secret } = await issue();
-      await suite.keys.revoke(actor, key, reason);
-      await expect(lookup(secret)).rejects.toEqual(refusal('invalid_api_key'));
-    },
-  );
+  it('of a key that is bound to a subscription has its hours, its end and no model beyond its pool', async () => {
+    const subscription = aSubscription({ id: systemId(), models: ['a', 'b'], goodUntil: '2099-01-01T00:00:00.000Z' });
+    suite.billing['/internal/subscriptions/o1'] = { data: [subscription] };
+    const all = await suite.keys.issueSubscription(actor, 'o1', {});
+    const some = await suite.keys.issueSubscription(actor, 'o1', { models: ['b', 'c'] });
+    const { id, hours, goodUntil } = subscription;
+    expect(await lookup(all.secret)).toMatchObject({
+      kind: 'subscription',
+      concurrency: 1,
+      models: ['a', 'b'],
+      subscription: { id, hours, goodUntil },
+    });
+    expect((await lookup(some.secret)).models).toEqual(['b']);
+    await keepSubscription(suite.orm.em.fork(), { ...subscription, status: 'ended', version: 2 });
+    await expect(lookup(all.secret)).rejects.toEqual(refusal('api_key_expired'));
+    await sql`delete from subscriptions where subscription_id = ${id}`.execute(suite.orm.em.fork().getKysely());
+    await expect(lookup(all.secret)).rejects.toEqual(refusal('invalid_api_key'));
+  });
+
+  it('of a key whose subscription has ended says so', async () => {
+    const { key, secret } = await issue();
+    await suite.keys.revoke(actor, key, 'subscription_ended');
+    await expect(lookup(secret)).rejects.toEqual(refusal('api_key_expired'));
+  });
+
+  it.each(['deactivated', 'leaked', 'deleted'] as const)('of a key that is %s is refused', async (reason) => {
+    const { key, secret } = await issue();
+    await suite.keys.revoke(actor, key, reason);
+    await expect(lookup(secret)).rejects.toEqual(refusal('invalid_api_key'));
+  });
 
   it('follows a deactivation and its end, with the version that made it so', async () => {
     const { key, secret } = await issue();

@@ -9,6 +9,7 @@ import { AuditAndRefusals } from './006-audit-and-refusals.js';
 import { Gateways } from './007-gateways.js';
 import { Limits } from './008-limits.js';
 import { UsageSpikeFactor } from './009-usage-spike-factor.js';
+import { Subscriptions } from './010-subscriptions.js';
 
 // The names are what the database remembers: never change one, never reorder, append at the end.
 export const AUTH_MIGRATIONS: readonly MigrationObject[] = [
@@ -22,4 +23,5 @@ export const AUTH_MIGRATIONS: readonly MigrationObject[] = [
   { name: 'auth-007-gateways', class: Gateways },
   { name: 'auth-008-limits', class: Limits },
   { name: 'auth-009-usage-spike-factor', class: UsageSpikeFactor },
+  { name: 'auth-010-subscriptions', class: Subscriptions },
 ];

@@ -68,6 +68,7 @@ export async function findSession(em: EntityManager, digest: string): Promise<Cr
     priority: null,
     maxBudget: null,
     budgetReset: null,
+    subscription: null,
     memberId: row.member_id,
     role: row.role,
   };

@@ -36,6 +36,15 @@ describe('decideCharge', () => {
     expect(decideCharge(undefined, spoken, price, 1_000n)).toMatchObject({ reason: 'price_mismatch' });
   });
 
+  it('charges nothing for what a subscription has paid for, and takes no price for it that is none', () => {
+    const prices = { input: '0', cachedInput: '0', output: '0' };
+    const paid = record({ subscriptionId: 's1', prices });
+    expect(charged(decideCharge(undefined, paid, price, 0n))).toMatchObject({ cost: 0n, charged: 0n, absorbed: 0n });
+    const priced = record({ subscriptionId: 's1' });
+    expect(decideCharge(undefined, priced, price, 1_000n)).toMatchObject({ reason: 'price_mismatch' });
+    expect(decideCharge(undefined, record({ prices }), price, 1_000n)).toMatchObject({ reason: 'price_mismatch' });
+  });
+
   it('takes no more than there is: the rest is absorbed, the balance never negative', () => {
     expect(chargeOf({}, 100n)).toMatchObject({ cost: 270n, charged: 100n, absorbed: 170n });
     expect(chargeOf({}, 0n)).toMatchObject({ charged: 0n, absorbed: 270n });

@@ -8,7 +8,7 @@ import {
   type Claim,
   type Oddity,
 } from '@sluice/contracts/usage-claim';
-import { costOf, type PicoUsd, type Quantities } from '@sluice/primitives/money';
+import { costOf, type PicoUsd, type Quantities, type UnitPrices } from '@sluice/primitives/money';
 import { samePrices, type PriceVersion } from '../prices/price.decider.js';
 
 /** What a request was charged. Money in pico-USD; cost = charged + absorbed. */
@@ -37,6 +37,8 @@ export type ChargeDecision =
   | { readonly kind: 'duplicate' }
   | { readonly kind: 'quarantine'; readonly reason: QuarantineReason; readonly hash: string };
 
+const PAID: UnitPrices = { input: 0n, cachedInput: 0n, output: 0n };
+
 /**
  * What a usage record means for the organization's money.
  * @param known the charge of this request so far
@@ -60,11 +62,12 @@ export function decideCharge(
   // A better count of the same request, not another request under its id: money never wanders between organizations.
   if (known && !sameIdentity(known, record)) return aside('identity_changed');
   if (!price) return aside('unknown_price_version');
-  if (price.model !== record.model || !samePrices(price.prices, unitPricesOf(record.prices)))
-    return aside('price_mismatch');
+  // What a subscription has paid for is not paid for again: it is written down, at no price.
+  const prices = record.subscriptionId === undefined ? price.prices : PAID;
+  if (price.model !== record.model || !samePrices(prices, unitPricesOf(record.prices))) return aside('price_mismatch');
 
   const taken = quantitiesOf(record);
-  const cost = costOf(taken, price.prices);
+  const cost = costOf(taken, prices);
   const charged = chargeFor(cost, known, available);
   const charge: Charge = {
     requestId: record.requestId,

@@ -2,12 +2,14 @@ import { Injectable } from '@nestjs/common';
 import type { Workload } from '@sluice/contracts/auth';
 import type { Price } from '@sluice/contracts/billing';
 import { ERRORS, Rejected } from '@sluice/contracts/errors';
+import { systemClock } from '@sluice/primitives/clock';
 import { planeOf } from '@sluice/primitives/secret';
 import type { Keys } from '../keys/keys.service.js';
 import type { KnownKey } from '../keys/known-key.js';
 import { permits, type Use } from '../keys/permits.js';
 import type { Headers } from '../keys/presented-secret.js';
 import type { PreviousUses } from '../keys/previous-uses.service.js';
+import { ReservedTime } from '../keys/reserved.js';
 import type { LimitScope } from '../limits/limit-scopes.js';
 import type { RateDecision, RateLimiter } from '../limits/limiter.js';
 import type { Organizations } from '../organizations/organizations.service.js';
@@ -31,6 +33,8 @@ export interface Admitted extends Presented {
 /** The rules that an inference request must pass before any work is done for it, in their order. */
 @Injectable()
 export class Admission {
+  private readonly reservedTime = new ReservedTime();
+
   constructor(
     private readonly keys: Keys,
     private readonly organizations: Organizations,
@@ -51,13 +55,16 @@ export class Admission {
     const { organizationId } = credential;
     if (organizationId === null) throw new Rejected('wrong_credential_type');
     permits(credential, use);
+    if (credential.reserved) this.reservedTime.requireGood(credential.reserved, systemClock.now());
     this.previousUses.note(credential);
     return { digest, keyPrefix, credential, organizationId, use };
   }
 
   /**
-   * Which workload, at which price, and is there credit. Nothing is awaited on a warm request.
-   * @throws Rejected the codes of `resolveModel`, `insufficient_quota`, `unavailable`
+   * Which workload, at which price, and is there credit, or is it the subscription's time: what that reserves is paid for.
+   * Nothing is awaited on a warm request.
+   * @throws Rejected the codes of `resolveModel`, `insufficient_quota`, `outside_reserved_block`, `api_key_expired`,
+   * `unavailable`
    */
   async place(presented: Presented, model: string): Promise<Admitted> {
     const { organizationId } = presented;
@@ -68,10 +75,15 @@ export class Admission {
       price = this.prices.current(workload.model);
     }
     if (!price) throw new Rejected('unavailable', `The model ${workload.model} has no price yet.`, { retryAfter: 30 });
-    const { funds } = this.organizations;
-    let available = funds.peek(organizationId) ?? (await funds.get(organizationId));
-    if (available <= 0n) available = await funds.again(organizationId);
-    if (available <= 0n) throw new Rejected('insufficient_quota');
+    const { reserved } = presented.credential;
+    if (reserved) {
+      this.reservedTime.requireInside(reserved, systemClock.now());
+    } else {
+      const { funds } = this.organizations;
+      let available = funds.peek(organizationId) ?? (await funds.get(organizationId));
+      if (available <= 0n) available = await funds.again(organizationId);
+      if (available <= 0n) throw new Rejected('insufficient_quota');
+    }
     return { ...presented, workload, price, use: { ...presented.use, workload } };
   }
 

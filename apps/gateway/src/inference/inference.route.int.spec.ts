@@ -52,7 +52,11 @@ beforeEach(() => {
   const workload = { project: 'default', name: 'chat', model: 'm' };
   const admission = {
     identify: async () => presented(),
-    place: async () => ({ ...presented(), workload, price: { version: 'v', prices: {} } }),
+    place: async () => ({
+      ...presented(),
+      workload,
+      price: { version: 'v', prices: { input: '5', cachedInput: '4', output: '6' } },
+    }),
     limit: async (_scopes: unknown, _id: string, estimate: number) => {
       estimates.push(estimate);
       return decision;
@@ -90,6 +94,26 @@ describe('an inference request', () => {
       expect(headers[`x-ratelimit-remaining-${what}`]).toBe('40');
       expect(headers[`x-ratelimit-reset-${what}`]).toBe('1.5s');
     }
+  });
+
+  it.each([
+    [null, undefined, { input: '5', cachedInput: '4', output: '6' }],
+    [
+      { id: 's1', hours: [0], goodUntil: '2099-01-01T00:00:00.000Z' },
+      's1',
+      { input: '0', cachedInput: '0', output: '0' },
+    ],
+  ])('of the subscription %j is written down at the price that is to be paid', async (subscription, id, prices) => {
+    credential = aKnownKey({ subscription });
+    let opened: unknown;
+    relayed = async ({ exchange, reply }) => {
+      opened = JSON.parse(exchange.openedJson);
+      await reply.send({});
+      return 'ok';
+    };
+    await post();
+    expect(opened).toMatchObject({ priceVersion: 'v', prices });
+    expect((opened as { subscriptionId?: string }).subscriptionId).toBe(id);
   });
 
   it.each([

@@ -136,7 +136,11 @@ export class InferenceRoute {
   }
 }
 
+/** Of what a subscription has paid for: everybody who multiplies comes to nothing. */
+const PAID: OpenedRequest['prices'] = { input: '0', cachedInput: '0', output: '0' };
+
 function opened(requestId: string, endpoint: Endpoint, asked: InferenceRequest, admitted: Admitted): OpenedRequest {
+  const { reserved } = admitted.credential;
   return {
     requestId,
     organizationId: admitted.organizationId,
@@ -147,7 +151,8 @@ function opened(requestId: string, endpoint: Endpoint, asked: InferenceRequest, 
     endpoint,
     stream: asked.stream,
     priceVersion: admitted.price.version,
-    prices: admitted.price.prices,
+    prices: reserved ? PAID : admitted.price.prices,
+    subscriptionId: reserved?.id,
     startedAt: rfc3339(systemClock.now()),
   };
 }

@@ -84,6 +84,13 @@ export class KnownKey implements Credential {
   get budgetReset() {
     return this.profile.budgetReset;
   }
+  get subscription() {
+    return this.profile.subscription;
+  }
+  /** Null for a key that pays for what it uses. */
+  get reserved() {
+    return this.profile.reserved;
+  }
   get memberId() {
     return this.profile.memberId;
   }

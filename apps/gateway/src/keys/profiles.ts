@@ -1,10 +1,13 @@
 import type { Credential } from '@sluice/contracts/auth';
+import { reservedOf, type Reserved } from './reserved.js';
 
 /** What is of one secret alone; everything else of a credential is shared by many. */
 type Own = 'keyId' | 'version' | 'name' | 'expiresAt' | 'previousUntil';
 
 /** What many keys of an organization have in common, held once. */
 export interface Profile extends Readonly<Omit<Credential, Own>> {
+  /** Its `subscription`, read once. */
+  readonly reserved: Reserved | null;
   /** The organization was suspended, or resumed: whatever rests on this must be asked for anew. */
   dead: boolean;
   /** How many entries rest on it. */
@@ -33,7 +36,8 @@ export class Profiles {
     if (!profiles) this.organizations.set(organization, (profiles = new Map()));
     let profile = profiles.get(text);
     if (!profile) {
-      profiles.set(text, (profile = { ...shared, dead: false, uses: 0, text }));
+      const reserved = shared.subscription && reservedOf(shared.subscription);
+      profiles.set(text, (profile = { ...shared, reserved, dead: false, uses: 0, text }));
       this.count++;
     }
     profile.uses++;
