@@ -19,6 +19,7 @@ import { Exchange } from './exchange.js';
 import { upstreamBody, type InferenceRequest } from './inference-request.js';
 import { dialectHeaders } from './dialect-headers.js';
 import { CompletionsReading } from './reading.js';
+import { LengthEnd } from './length-end.js';
 import { refuse } from './refuse.js';
 import type { Relay } from './relay.service.js';
 
@@ -126,6 +127,8 @@ export class InferenceRoute {
         translation: sent.translation,
         // Of a form the field may still come.
         stream: sent.stream || sent.upload !== undefined,
+        lengthEnd:
+          presented.credential.reserved && !sent.reading ? new LengthEnd(sent.body, sent.wantsUsage) : undefined,
         deadline: startedAt + deadlineMs,
       });
       return result;

@@ -18,6 +18,7 @@ import { readMessagesRequest } from '../messages/translation.js';
 import { readResponsesRequest } from '../responses/responses-request.js';
 import type { Admission } from './admission.service.js';
 import { Exchange } from './exchange.js';
+import type { LengthEnd } from './length-end.js';
 import { CompletionsReading, type Reading } from './reading.js';
 import { refuse } from './refuse.js';
 import { Relay } from './relay.service.js';
@@ -63,6 +64,8 @@ export interface RelayWorld {
   /** Of a request, from its beginning. */
   deadlineMs: number;
   running: Running;
+  /** How a stream may be ended when its block is over. */
+  lengthEnd: LengthEnd | undefined;
   cuts: Set<Cut>;
   results: string[];
   /** The texts of which the tokenizer was asked; it counts a token for each piece. */
@@ -89,6 +92,7 @@ export function relayWorld(): RelayWorld {
       onDisk: false,
       onEnd: () => {},
       deadlineMs: 60_000,
+      lengthEnd: undefined,
       cuts: new Set(),
       results: [],
       countedHere: [],
@@ -171,6 +175,7 @@ async function run(relay: Relay, world: RelayWorld, request: FastifyRequest, rep
         prompt: {},
         translation: translated ? TRANSLATED.translation : undefined,
         stream,
+        lengthEnd: world.lengthEnd,
         deadline: systemClock.monotonic() + world.deadlineMs,
       }),
     );

@@ -11,14 +11,17 @@ import { dialectOf } from '../dialects/dialect-of.js';
 import type { Journal } from '../journal/journal.service.js';
 import type { Keys } from '../keys/keys.service.js';
 import type { Running } from '../keys/in-flight.js';
+import type { KnownKey } from '../keys/known-key.js';
 import type { Admission, Admitted } from './admission.service.js';
 import type { Answer } from './answer.js';
+import { BlockOver, endWithBlock } from './block-end.service.js';
 import type { Exchange, Outcome } from './exchange.js';
+import type { LengthEnd } from './length-end.js';
 import { asRejected, header, type RouterClient } from './router.client.js';
 import type { Reading } from './reading.js';
 import { EventSplitter } from './sse.js';
 import type { Tokenizer } from '../tokens/tokenizer.service.js';
-import type { Translation } from './translation.js';
+import type { StreamTranslation, Translation } from './translation.js';
 
 /** A whole answer is held until its END is on the disk; a worker that sends more is broken. */
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
@@ -42,6 +45,8 @@ export interface RelayOrder {
   /** Where the worker was asked in another dialect than the client's. */
   readonly translation?: Translation | undefined;
   readonly stream: boolean;
+  /** Of a stream that may outlast its reserved block, in a shape that can be ended like that. */
+  readonly lengthEnd?: LengthEnd | undefined;
   /** Monotonic milliseconds. */
   readonly deadline: number;
 }
@@ -82,6 +87,8 @@ export class Relay {
     const { running, off } = this.keys.track(admitted.credential, cut);
     const ongoing: Ongoing = { ...order, running, signal: abort.signal };
     const timer = setTimeout(() => cut(new Rejected('timeout')), Math.max(0, deadline - systemClock.monotonic()));
+    const { reserved } = admitted.credential;
+    const offBlock = reserved && endWithBlock(reserved, running, deadline, cut);
     const gone = () => cut(new ClientGone('the client closed the connection'));
     reply.raw.once('close', gone);
     // Half of a close is all of it: Node ends its side too, and what still waits for the client may never go.
@@ -106,6 +113,7 @@ export class Relay {
       return await this.fail(order, reason);
     } finally {
       clearTimeout(timer);
+      offBlock?.();
       off();
       reply.raw.off('close', gone);
       socket.off('end', gone);
@@ -144,7 +152,7 @@ export class Relay {
       try {
         await this.admission.prove(admitted);
       } catch (error) {
-        if (running.drained && error instanceof Rejected && error.code === 'invalid_api_key') break;
+        if (running.drained && error instanceof Rejected && hasEnded(error, admitted.credential)) break;
         throw error;
       }
     }
@@ -186,33 +194,46 @@ export class Relay {
         ...answerHeaders(reply, upstream),
       });
     };
-    for await (const chunk of upstream) {
-      const out: Buffer[] = [];
-      for (const event of splitter.push(chunk)) {
-        // Behind its end a stream has nothing to say.
-        if (last !== undefined) break;
-        const { bytes, usage, guess, done, failed } = reading.event(event);
-        if (usage) exchange.saw(usage, false);
-        else if (guess) exchange.guessed(guess);
-        if (failed) throw new Rejected('worker_error', 'The worker reported an error in the stream.');
-        if (done) last = bytes;
-        else {
-          const given = translated ? Buffer.from(translated.push(bytes, exchange.counts)) : bytes;
-          if (given.length > 0) out.push(given);
+    const { lengthEnd } = ongoing;
+    // What the client is to have, and has not yet.
+    const out: Buffer[] = [];
+    try {
+      for await (const chunk of upstream) {
+        for (const event of splitter.push(chunk)) {
+          // Behind its end a stream has nothing to say.
+          if (last !== undefined) break;
+          const { bytes, usage, guess, done, failed } = reading.event(event);
+          if (usage) exchange.saw(usage, false);
+          else if (guess) exchange.guessed(guess);
+          if (failed) throw new Rejected('worker_error', 'The worker reported an error in the stream.');
+          if (done) last = bytes;
+          else {
+            lengthEnd?.saw(bytes);
+            const given = translated ? Buffer.from(translated.push(bytes, exchange.counts)) : bytes;
+            if (given.length > 0) out.push(given);
+          }
         }
+        const now = systemClock.monotonic();
+        if (exchange.counts && now - countedAt >= COUNT_EVERY_MS) {
+          countedAt = now;
+          this.noteCounts(exchange);
+        }
+        if (out.length === 0) continue;
+        if (reply.raw.headersSent) {
+          const asked = this.keys.goesOn(running);
+          if (asked) await asked;
+          signal.throwIfAborted();
+        } else await begin();
+        const bytes = Buffer.concat(out);
+        out.length = 0;
+        if (!reply.raw.write(bytes)) await this.drained(reply, signal);
       }
-      const now = systemClock.monotonic();
-      if (exchange.counts && now - countedAt >= COUNT_EVERY_MS) {
-        countedAt = now;
-        this.noteCounts(exchange);
-      }
-      if (out.length === 0) continue;
-      if (reply.raw.headersSent) {
-        const asked = this.keys.goesOn(running);
-        if (asked) await asked;
-        signal.throwIfAborted();
-      } else await begin();
-      if (!reply.raw.write(Buffer.concat(out))) await this.drained(reply, signal);
+    } catch (error) {
+      const over = signal.reason instanceof BlockOver && (error === signal.reason || !(error instanceof Rejected));
+      // An answer that has not begun is refused; one that is whole is one.
+      if (!over || !lengthEnd || !reply.raw.headersSent) throw error;
+      if (last === undefined) return this.endByLength(ongoing, lengthEnd, translated, out);
+      reply.raw.write(Buffer.concat(out));
     }
     if (last === undefined) throw new Rejected('worker_error', 'The worker broke off in mid-stream.');
     await this.countHere(ongoing, true);
@@ -220,6 +241,23 @@ export class Relay {
     await this.end(exchange, 'ok');
     if (!reply.raw.headersSent) await begin();
     reply.raw.end(last);
+  }
+
+  /** Its time is over: what was said so far is the answer, and says so. */
+  private async endByLength(
+    order: Ongoing,
+    lengthEnd: LengthEnd,
+    translated: StreamTranslation | undefined,
+    out: Buffer[],
+  ): Promise<void> {
+    const { exchange, reply } = order;
+    await this.countHere(order, false);
+    const { counts } = exchange;
+    const [chunks, done] = lengthEnd.events(counts);
+    for (const chunk of chunks) out.push(translated ? Buffer.from(translated.push(chunk, counts)) : chunk);
+    out.push(translated ? Buffer.from(translated.end(counts)) : done);
+    await this.end(exchange, 'aborted');
+    reply.raw.end(Buffer.concat(out));
   }
 
   /** Node destroys a socket of which nothing was taken for so long; what was generated until then is metered. */
@@ -290,6 +328,10 @@ export class Relay {
     await this.journal.end(exchange.record(outcome, rfc3339(systemClock.now())));
   }
 }
+
+/** A key that is revoked, or whose subscription is over: not one that was narrowed. */
+const hasEnded = ({ code }: Rejected, { reserved }: KnownKey): boolean =>
+  code === 'invalid_api_key' || (code === 'api_key_expired' && reserved !== null);
 
 /** From 1; a refusal of the router before any attempt says 0 or nothing. */
 function attemptOf(upstream: Answer): number {

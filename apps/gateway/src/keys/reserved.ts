@@ -70,12 +70,13 @@ export class ReservedTime {
   requireInside(reserved: Reserved, wall: number): void {
     this.requireGood(reserved, wall);
     const end = blockEnd(reserved, wall) ?? lastEnd(reserved, wall);
-    if (this.blocks.passed(reserved.id, end, wall)) throw outside(reserved, wall, end);
+    if (this.blocks.passed(reserved.id, end, wall)) {
+      const retryAfter = secondsToNext(reserved, wall, end);
+      throw new Rejected('outside_reserved_block', undefined, { retryAfter });
+    }
   }
 }
 
 /** @param end of a block: nothing before it is open any more */
-export const outside = (reserved: Reserved, wall: number, end: number): Rejected =>
-  new Rejected('outside_reserved_block', undefined, {
-    retryAfter: Math.max(1, Math.ceil((nextBlock(reserved, Math.max(wall, end)) - wall) / 1000)),
-  });
+export const secondsToNext = (reserved: Reserved, wall: number, end: number): number =>
+  Math.max(1, Math.ceil((nextBlock(reserved, Math.max(wall, end)) - wall) / 1000));
