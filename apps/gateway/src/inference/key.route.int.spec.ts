@@ -73,6 +73,7 @@ describe('GET /v1/key', () => {
         organizationLimits,
         maxBudget: '2.50',
         budgetReset: 'daily',
+        subscription: null,
         balance: '1.50',
         currency: 'USD',
       },

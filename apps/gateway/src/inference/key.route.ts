@@ -49,7 +49,8 @@ export class KeyRoute {
 /** Money is decimal text in USD. */
 function keyAnswer(credential: Credential, keyPrefix: string, balance: bigint | undefined) {
   const { keyId, name, kind, scopes, access, models, ipAllow, expiresAt, previousUntil } = credential;
-  const { rpm, tpm, concurrency, priority, maxBudget, budgetReset, projectLimits, organizationLimits } = credential;
+  const { rpm, tpm, concurrency, priority, maxBudget, budgetReset, projectLimits, organizationLimits, subscription } =
+    credential;
   return {
     id: keyId,
     name,
@@ -69,6 +70,8 @@ function keyAnswer(credential: Credential, keyPrefix: string, balance: bigint | 
     organizationLimits,
     maxBudget: maxBudget === null ? null : formatUsd(BigInt(maxBudget)),
     budgetReset,
+    /** Of a key that is bound to one: the UTC hours it may be used in, and until when. */
+    subscription,
     balance: balance === undefined ? null : formatUsd(balance),
     currency: 'USD',
   };
