@@ -54,6 +54,7 @@ describe('what billing says of a subscription', () => {
     const third = { ...second, status: 'cancelled' as const, version: 3 };
     await hear('cancelled', third);
     await Promise.all([hear('renewed', second), hear('cancelled', third), hear('started', first)]);
+    await hear('renewed', second);
     expect(await known(first)).toEqual(third);
   });
 

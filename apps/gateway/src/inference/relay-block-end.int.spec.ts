@@ -1,4 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
+import { Rejected } from '@sluice/contracts/errors';
 import { reservedOf } from '../keys/reserved.js';
 import { accumulated, eventsOf } from '../messages/message-stream.fixture.js';
 import { BlockOver } from './block-end.service.js';
@@ -42,6 +43,17 @@ describe('a stream whose reserved block is over', () => {
     expect(world.ends).toEqual([expect.objectContaining({ outcome: 'aborted', rank: 3, outputTokens: '3' })]);
     expect(world.results).toEqual(['ok']);
     await closed;
+  });
+
+  it('is no whole answer where its key was revoked: that is an error, as for every key', async () => {
+    silent(chunk(`,${USAGE}`));
+    world.lengthEnd = new LengthEnd({}, false);
+    const text = await read(await post(true), (seen) => {
+      if (!seen.includes('error')) world.cuts.forEach((cut) => cut(new Rejected('invalid_api_key')));
+    });
+    expect(text).toContain('invalid_api_key');
+    expect(text).not.toContain('[DONE]');
+    expect(text).not.toContain('"length"');
   });
 
   it('ends a translated one as max_tokens does', async () => {
