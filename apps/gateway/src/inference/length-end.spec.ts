@@ -34,7 +34,7 @@ describe('the end that the gateway makes of a stream', () => {
     const [chunk] = endOf({ prompt: ['a', 'b'], n: 2 }, [said]);
     expect(chunk).toMatchObject({
       object: 'text_completion',
-      choices: Array(4).fill({ text: '', finish_reason: 'length' }),
+      choices: [0, 1, 2, 3].map((index) => ({ index, text: '', finish_reason: 'length' })),
     });
     expect(endOf({ prompt: [1, 2, 3] }, [said])).toMatchObject([{ choices: [{ index: 0 }] }]);
   });

@@ -46,7 +46,7 @@ describe('a stream whose reserved block is over', () => {
   });
 
   it('is no whole answer where its key was revoked: that is an error, as for every key', async () => {
-    silent(chunk(`,${USAGE}`));
+    void silent(chunk(`,${USAGE}`));
     world.lengthEnd = new LengthEnd({}, false);
     const text = await read(await post(true), (seen) => {
       if (!seen.includes('error')) world.cuts.forEach((cut) => cut(new Rejected('invalid_api_key')));
@@ -57,7 +57,7 @@ describe('a stream whose reserved block is over', () => {
   });
 
   it('ends a translated one as max_tokens does', async () => {
-    silent(chunk(`,${USAGE}`));
+    void silent(chunk(`,${USAGE}`));
     world.lengthEnd = new LengthEnd({}, false);
     const text = await read(await post(true, undefined, '/v1/messages'), (seen) => {
       if (seen.includes('"text":"x"') && !seen.includes('message_stop')) over();
@@ -70,7 +70,7 @@ describe('a stream whose reserved block is over', () => {
   });
 
   it('ends one of another shape with an error that says why', async () => {
-    silent('event: message_start\ndata: {"type":"message_start","message":{"usage":{"input_tokens":7}}}\n\n');
+    void silent('event: message_start\ndata: {"type":"message_start","message":{"usage":{"input_tokens":7}}}\n\n');
     const text = await read(await post(true, undefined, PASSED), (seen) => {
       if (!seen.includes('event: error')) over();
     });
