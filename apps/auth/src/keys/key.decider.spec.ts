@@ -378,28 +378,3 @@ describe('the suspension of its organization', () => {
     given(issued, revoked(reason)).when({ type: 'suspend', at: AT }).yields();
   });
 });
-
-describe('a change of its subscription', () => {
-  const changed = (version: number): KeyEvent => ({
-    type: 'KeySubscriptionChanged',
-    data: { ...whose, subscriptionVersion: version, status: 'active', goodUntil: LATER, changedAt: AT },
-  });
-  const note = (version: number): KeyCommand => ({
-    type: 'note-subscription',
-    version,
-    status: 'active',
-    goodUntil: LATER,
-    at: AT,
-  });
-
-  it('is told once for each version, and never goes back', () => {
-    given(issued).when(note(3)).yields(changed(3));
-    given(issued, changed(3)).when(note(3)).yields();
-    given(issued, changed(3)).when(note(2)).yields();
-    given(issued, changed(3)).when(note(4)).yields(changed(4));
-  });
-
-  it.each(['deactivated', ...ENDED] as const)('does not reach a key that is %s', (reason) => {
-    given(issued, revoked(reason)).when(note(1)).yields();
-  });
-});
