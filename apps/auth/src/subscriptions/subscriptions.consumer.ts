@@ -21,9 +21,11 @@ export class SubscriptionsConsumer {
     private readonly keys: KeysService,
   ) {}
 
+  // Several at once: many end in the same moment, and each waits for the gateways.
   @EventPattern('evt.billing.subscription.*.v1.>', {
     stream: 'EVT_BILLING',
     durable: 'auth-subscriptions',
+    concurrency: 16,
     maxDeliveries: Infinity,
   })
   async changed(@Payload() message: unknown): Promise<void> {

@@ -67,6 +67,16 @@ describe('what billing says of a subscription', () => {
     expect(await reread(bound)).toMatchObject({ status: 'active', version: 2 });
   });
 
+  it('reaches its keys when all of it comes at once', async () => {
+    const first = await subscribed();
+    const bound = await Promise.all([key(), key(), key()]);
+    const renewed = [2, 3, 4, 5].map((version) => ({ ...first, version }));
+    const over = { ...first, status: 'ended' as const, version: 6 };
+    await Promise.all([...renewed.map((one) => hear('renewed', one)), hear('expired', over)]);
+    expect(await known(first)).toEqual(over);
+    for (const one of bound) expect((await reread(one)).status).toBe('subscription_ended');
+  });
+
   it('that is over ends its keys and no others, and lets what runs on them end', async () => {
     const other = await subscribed();
     const others = await key();
