@@ -168,6 +168,8 @@ export const MATRIX: readonly Row[] = [
     undefined,
     () => '/api/billing/statements/2026-11',
   ),
+  wide('GET /api/billing/settings', 200),
+  wide('PUT /api/billing/settings', 200, {}, () => ({ lowBalanceThreshold: '1.00' })),
   notYet('POST /api/billing/topups', { viewer: NO_SCOPE, otherProject: NO_PROJECT }),
   wide('GET /api/pools', 200),
   // Where money moves without an Idempotency-Key: refused, and behind that there is no such thing.

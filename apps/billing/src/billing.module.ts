@@ -41,6 +41,8 @@ import { PricesStore } from './prices/prices.store.js';
 import { KeyTagsConsumer } from './statements/key-tags.consumer.js';
 import { StatementsController } from './statements/statements.controller.js';
 import { StatementsStore } from './statements/statements.store.js';
+import { SettingsController } from './settings/settings.controller.js';
+import { SettingsStore } from './settings/settings.store.js';
 import { FundsController, StatusController } from './status/status.controller.js';
 import { StatusService } from './status/status.service.js';
 import { DueSubscriptions } from './subscriptions/due.worker.js';
@@ -129,6 +131,7 @@ export class BillingModule {
         FundsController,
         StatusController,
         CreditsController,
+        SettingsController,
         LedgerController,
         StatementsController,
         KeyTagsConsumer,
@@ -158,6 +161,7 @@ export class BillingModule {
         ChargeQueryService,
         CreditsService,
         CreditExpiry,
+        SettingsStore,
         StatusService,
         LedgerQueryService,
         StatementsStore,

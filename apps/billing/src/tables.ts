@@ -16,7 +16,15 @@ export interface Tables {
     source: 'file' | 'operator';
     created_at: Generated<string>;
   };
-  ledger_accounts: { id: Generated<string>; organization_id: string; name: string; balance: Generated<string> };
+  ledger_accounts: {
+    id: Generated<string>;
+    organization_id: string;
+    name: string;
+    balance: Generated<string>;
+    /** Of `available` alone: below this the balance is low. */
+    low_below: Generated<string | null>;
+    edges: Generated<string>;
+  };
   ledger_transactions: {
     id: string;
     idempotency_key: string;

@@ -123,7 +123,32 @@ export const SUBSCRIPTION_EVENTS = {
 } as const;
 export type SubscriptionEvent = keyof typeof SUBSCRIPTION_EVENTS;
 
-export const BILLING_EVENTS = [creditGrantedV1, priceSetV1, ...Object.values(SUBSCRIPTION_EVENTS)] as const;
+/** How an organization stood after the change that the event is about. */
+const balanceChange = z.object({
+  organizationId: z.string(),
+  /** Grows with every one of these events: they may overtake each other, and the highest says how the organization stands. */
+  version: z.number().int().positive(),
+  /** Decimal USD: all that is not charged. */
+  balance: z.string(),
+  currency: z.literal('USD'),
+  /** `depleted` = nothing left; `low` = below the threshold of the organization's settings. */
+  standing: z.enum(['ok', 'low', 'depleted']),
+  lowBalanceThreshold: z.string().nullable(),
+  at: time,
+});
+/** Each is told once, by the transaction that crossed the line; `restored` is every way up, from nothing to low too. */
+export const balanceLowV1 = cloudEvent('sluice.billing.balance.low.v1', balanceChange);
+export const balanceDepletedV1 = cloudEvent('sluice.billing.balance.depleted.v1', balanceChange);
+export const balanceRestoredV1 = cloudEvent('sluice.billing.balance.restored.v1', balanceChange);
+
+export const BILLING_EVENTS = [
+  creditGrantedV1,
+  priceSetV1,
+  ...Object.values(SUBSCRIPTION_EVENTS),
+  balanceLowV1,
+  balanceDepletedV1,
+  balanceRestoredV1,
+] as const;
 
 /**
  * On `keyuse.billing.<keyId>`: all that was charged for a key so far. A total, not a difference: a message that is lost,

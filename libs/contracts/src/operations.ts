@@ -154,6 +154,10 @@ export const OPERATIONS: readonly Operation[] = [
   ...on('billing', 'GET', '/api/billing/status', 'billing:read'),
   ...on('billing', 'GET', '/api/billing/ledger', 'billing:read'),
   ...on('billing', 'GET', '/api/billing/statements/:month', 'billing:read'),
+  ...on('billing', 'GET', '/api/billing/settings', 'billing:read'),
+  ...on('billing', 'PUT', '/api/billing/settings', 'billing:write', {
+    audited: ['lowBalanceThreshold', 'autoRecharge'],
+  }),
   ...on('not-yet', 'POST', '/api/billing/topups', 'billing:write'),
   ...on('billing', 'GET', '/api/pools', 'billing:read'),
   ...on('billing', 'POST', '/api/pools/:id/subscribe', 'billing:write', {

@@ -3,7 +3,7 @@ import { MoneyError, parseUsd, type PicoUsd } from '@sluice/primitives/money';
 import { z } from 'zod';
 
 /** An amount of money as a client writes it: a decimal text in USD, as pico-USD. */
-const amount = (sign: 'above zero' | 'not zero') =>
+export const amountSchema = (sign: 'above zero' | 'not zero') =>
   z.string().transform((text, context): PicoUsd => {
     try {
       const negative = sign === 'not zero' && text.startsWith('-');
@@ -28,7 +28,7 @@ const fields = { organizationId: line(128), reason: line(500) };
 /** Body of `POST /api/operator/credits`; `expiresAt` becomes milliseconds since the Unix epoch, absent = never. */
 export const grantCreditSchema = z.strictObject({
   ...fields,
-  amount: amount('above zero'),
+  amount: amountSchema('above zero'),
   expiresAt: z.iso
     .datetime({ offset: true })
     .transform((text) => Date.parse(text))
@@ -39,13 +39,13 @@ export type GrantCredit = z.infer<typeof grantCreditSchema>;
 /** Body of `POST /api/operator/refunds`; with `transactionId` it is taken from the credit that came in that transaction. */
 export const refundSchema = z.strictObject({
   ...fields,
-  amount: amount('above zero'),
+  amount: amountSchema('above zero'),
   transactionId: z.uuid().toLowerCase().optional(),
 });
 export type Refund = z.infer<typeof refundSchema>;
 
 /** Body of `POST /api/operator/adjustments`: more credit, or less where the amount is negative. */
-export const adjustmentSchema = z.strictObject({ ...fields, amount: amount('not zero') });
+export const adjustmentSchema = z.strictObject({ ...fields, amount: amountSchema('not zero') });
 export type Adjustment = z.infer<typeof adjustmentSchema>;
 
 /** What an operator does to an organization's credit. */

@@ -9,6 +9,7 @@ import { sql } from 'kysely';
 import { CLOCK } from '../clock.js';
 import { append, lockAccounts } from '../ledger/ledger.store.js';
 import type { LedgerTransaction } from '../ledger/ledger.js';
+import { requireOrganizationKnown } from '../organizations/known.store.js';
 import { tablesOf } from '../tables.js';
 import { decideCredit } from './credit.decider.js';
 import { creditGrantedMessage } from './credit.publisher.js';
@@ -83,20 +84,6 @@ export class CreditsService {
       return { credit: answer(command, transaction.id, now), messages: await enqueue(em, told) };
     });
   }
-}
-
-async function requireOrganizationKnown(em: EntityManager, organizationId: string): Promise<void> {
-  const known = await tablesOf(em)
-    .selectFrom('organizations')
-    .select('organization_id')
-    .where('organization_id', '=', organizationId)
-    .executeTakeFirst();
-  if (known) return;
-  throw new Rejected(
-    'not_found',
-    'Billing does not know this organization. If it has just been created, try again in a moment with the same Idempotency-Key.',
-    { param: 'organizationId', retryAfter: 1 },
-  );
 }
 
 const answer = (command: CreditCommand, transactionId: string, createdAt: number): MovedCredit => ({

@@ -4,10 +4,20 @@ import { assert } from '@sluice/primitives/assert';
 import { rfc3339 } from '@sluice/primitives/clock';
 import type { PicoUsd } from '@sluice/primitives/money';
 import { sql } from 'kysely';
+import { tellOfBalances } from '../balance/balance.store.js';
+import type { Watched } from '../balance/balance.js';
 import { tablesOf } from '../tables.js';
 import { ACCOUNTS, creditOf, type Account, type LedgerTransaction } from './ledger.js';
 import { hasExpired, moveLots, type Lot } from './lots.js';
 import { readLots, writeLots } from './lots.store.js';
+
+interface AccountRow {
+  readonly id: string;
+  readonly organization_id: string;
+  readonly name: string;
+  readonly balance: string;
+  readonly low_below: string | null;
+}
 
 /** The accounts of some organizations, locked until the end of the transaction. */
 export class LockedAccounts {
@@ -16,12 +26,9 @@ export class LockedAccounts {
   readonly available: ReadonlyMap<string, PicoUsd>;
   /** By id: those with something left; where something returned, all. */
   readonly lots = new Map<string, Lot>();
+  private readonly watched: Map<string, Watched>;
 
-  constructor(
-    rows: readonly { id: string; organization_id: string; name: string; balance: string }[],
-    lots: readonly Lot[],
-    now: number,
-  ) {
+  constructor(rows: readonly AccountRow[], lots: readonly Lot[], now: number) {
     this.ids = new Map(rows.map((row) => [`${row.name} ${row.organization_id}`, row.id]));
     const available = rows.filter((row) => row.name === ('available' satisfies Account));
     const spendable = new Map(available.map((row) => [row.organization_id, BigInt(row.balance)]));
@@ -31,6 +38,24 @@ export class LockedAccounts {
       spendable.set(lot.organizationId, spendable.get(lot.organizationId)! - lot.remaining);
     }
     this.available = spendable;
+    this.watched = new Map(
+      available.map(({ organization_id, balance, low_below }) => [
+        organization_id,
+        { balance: BigInt(balance), lowBelow: low_below === null ? null : BigInt(low_below) },
+      ]),
+    );
+  }
+
+  /**
+   * Follows what was appended. What has expired counts until it is booked so: that is the transaction which crosses a line.
+   * @returns how the organization's balance is watched, before and after
+   */
+  move(organizationId: string, by: PicoUsd): { before: Watched; after: Watched } {
+    const before = this.watched.get(organizationId);
+    assert(before !== undefined, 'an account is locked before it is moved');
+    const after = { ...before, balance: before.balance + by };
+    this.watched.set(organizationId, after);
+    return { before, after };
   }
 
   id(organizationId: string, account: Account): string {
@@ -46,29 +71,31 @@ export class LockedAccounts {
  * made before the first lock is taken: a row that nobody else sees yet can't close a circle either. Lots are read under
  * these locks, and have none of their own.
  * @param now milliseconds since the Unix epoch: what has expired by then can't be spent
+ * @param alsoNeeded accounts that are not everybody's
  */
 export async function lockAccounts(
   em: EntityManager,
   organizationIds: Iterable<string>,
   now: number,
+  alsoNeeded: readonly Account[] = [],
 ): Promise<LockedAccounts> {
   const organizations = [...new Set(organizationIds)].sort();
   await sql`
     insert into ledger_accounts (organization_id, name)
     select o, n from unnest(${organizations}::text[]) with ordinality as os (o, i)
-      cross join unnest(${[...ACCOUNTS]}::text[]) with ordinality as ns (n, j)
+      cross join unnest(${[...ACCOUNTS, ...alsoNeeded].sort()}::text[]) with ordinality as ns (n, j)
     where not exists (select from ledger_accounts a where a.organization_id = o and a.name = n)
     order by i, j on conflict do nothing
   `.execute(tablesOf(em));
-  const { rows } = await sql<{ id: string; organization_id: string; name: string; balance: string }>`
-    select id, organization_id, name, balance from ledger_accounts
+  const { rows } = await sql<AccountRow>`
+    select id, organization_id, name, balance, low_below from ledger_accounts
     where organization_id = any(${organizations}::text[]) order by organization_id, name for no key update
   `.execute(tablesOf(em));
   return new LockedAccounts(rows, await readLots(em, organizations, 'open'), now);
 }
 
 /**
- * Appends transactions, and moves the lots of credit with them; their accounts are locked. A transaction without entries
+ * Appends transactions, moves the lots of credit with them and tells of balances that crossed a line; their accounts are locked. A transaction without entries
  * moves nothing and is not written.
  * @throws on a used idempotency key: whoever calls this has looked before, under the lock
  */
@@ -105,6 +132,16 @@ export async function append(
   });
   await sql`insert into ledger_entries (${entries.names}) ${entries.rows}`.execute(tablesOf(em));
   await appendToLots(em, accounts, moving);
+  const changes = Array.from(
+    Map.groupBy(moving, (t) => t.organizationId),
+    ([organizationId, its]) => {
+      const last = its.at(-1)!;
+      const by = its.reduce((sum, t) => sum + creditOf(t), 0n);
+      const moved = accounts.move(organizationId, by);
+      return { organizationId, ...moved, at: last.createdAt, correlationId: last.requestId ?? last.id };
+    },
+  );
+  await tellOfBalances(em, changes);
 }
 
 async function appendToLots(

@@ -1,6 +1,7 @@
 import type { MigrationObject } from '@mikro-orm/core';
 import { GAP_MIGRATIONS, INTAKE_MIGRATIONS, MESSAGING_MIGRATIONS } from '@sluice/event-store';
 import { AddAudio } from './audio.js';
+import { WatchBalances } from './balance-watch.js';
 import { CreateCharges } from './charges.js';
 import { CreateKeySpend } from './key-spend.js';
 import { CreateLedger } from './ledger.js';
@@ -28,4 +29,5 @@ export const MIGRATIONS: readonly MigrationObject[] = [
   { name: 'billing-022-statements', class: CreateStatements },
   { name: 'billing-040-pools', class: CreatePools },
   { name: 'billing-041-subscriptions', class: CreateSubscriptions },
+  { name: 'billing-030-balance-watch', class: WatchBalances },
 ];

@@ -7,6 +7,8 @@ import { AllowServices, ManagementActor, ok } from '@sluice/service-kit';
 import { CLOCK } from '../clock.js';
 import { periodOf, type SubscriptionState } from '../subscriptions/subscription.js';
 import { SubscriptionsService } from '../subscriptions/subscriptions.service.js';
+import { shownSettings } from '../settings/settings.js';
+import { SettingsStore } from '../settings/settings.store.js';
 import { StatusService } from './status.service.js';
 import { requireWholeOrganization } from './whole-organization.js';
 
@@ -16,6 +18,7 @@ export class StatusController {
   constructor(
     private readonly status: StatusService,
     private readonly subscriptions: SubscriptionsService,
+    private readonly settings: SettingsStore,
     @Inject(CLOCK) private readonly clock: Clock,
   ) {}
 
@@ -31,8 +34,7 @@ export class StatusController {
       held: formatUsd(0n),
       currency: 'USD',
       spentThisMonth: formatUsd(spent),
-      lowBalanceThreshold: null,
-      autoRecharge: null,
+      ...shownSettings(await this.settings.read(organizationId)),
       subscriptions: (await this.subscriptions.running(organizationId)).map(subscribed),
     });
   }
