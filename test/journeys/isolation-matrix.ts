@@ -177,6 +177,15 @@ export const MATRIX: readonly Row[] = [
   wide('GET /api/subscriptions', 200),
   onNothing('POST /api/subscriptions/:id/cancel', NOT_FOUND),
   onNothing('POST /api/subscriptions/:id/renew', [400, 'invalid_request']),
+  wide('GET /api/billing/topups', 200),
+  // The stack has no payment provider.
+  wide('POST /api/billing/topups', NOT_YET, {}, () => ({ amount: '25.00' })),
+  anonymous('POST /api/billing/webhooks/stripe', NOT_FOUND, () => ({})),
+  notYet('GET /api/pools', { otherProject: NO_PROJECT }),
+  notYet('POST /api/pools/:id/subscribe', { viewer: NO_SCOPE, otherProject: NO_PROJECT }),
+  notYet('GET /api/subscriptions', { otherProject: NO_PROJECT }),
+  notYet('POST /api/subscriptions/:id/cancel', { viewer: NO_SCOPE, otherProject: NO_PROJECT }),
+  notYet('POST /api/subscriptions/:id/renew', { viewer: NO_SCOPE, otherProject: NO_PROJECT }),
   row('GET /api/usage', { own: 200 }),
   row('GET /api/usage/refusals', { own: 200 }),
   row(

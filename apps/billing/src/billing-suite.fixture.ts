@@ -15,6 +15,7 @@ import { withBacking } from '@sluice/testing';
 import { billingDatabaseOf, type BillingDatabase } from './billing-database.fixture.js';
 import { billingConfig } from './billing.config.js';
 import { BillingModule, consume } from './billing.module.js';
+import type { PaymentProvider } from './payments/provider.js';
 
 const base = {
   keyId: 'k',
@@ -44,7 +45,7 @@ export interface Call {
 }
 
 /** The whole service on its own PostgreSQL and NATS, for a suite; call it where `beforeAll` may be called. */
-export function billingSuite(clock: Clock = systemClock) {
+export function billingSuite(clock: Clock = systemClock, payments?: PaymentProvider) {
   // Its own servers: another suite's service under the same durable name would take half of the messages.
   const backing = withBacking(['postgres', 'nats'], { own: true });
   const published: FeedMessage[] = [];
@@ -84,7 +85,7 @@ export function billingSuite(clock: Clock = systemClock) {
       KEY_SPEND_EVERY_MS: '50',
     });
     app = await createApp(
-      { name: 'billing', config: () => config, module: (c) => BillingModule.with(c, clock) },
+      { name: 'billing', config: () => config, module: (c) => BillingModule.with(c, clock, payments) },
       config,
     );
     consume(app);

@@ -1,4 +1,4 @@
-import { baseConfig, defineConfig } from '@sluice/service-kit';
+import { baseConfig, defineConfig, json } from '@sluice/service-kit';
 import { z } from 'zod';
 
 export const billingConfig = defineConfig({
@@ -13,5 +13,17 @@ export const billingConfig = defineConfig({
   GAP_AFTER_MS: z.coerce.number().int().min(100).max(3_600_000).default(10_000),
   /** A price list that is read at every start: `{"prices": [{"model", "prices": {"input", "cachedInput", "output"}}]}`. */
   PRICES_FILE: z.string().min(1).optional(),
+  /**
+   * Payments by Stripe: `{"secretKey", "webhookSecret", "returnUrl"}`; `apiUrl` is another server than Stripe's own, for
+   * tests. Without it only operators give credit.
+   */
+  STRIPE: json(
+    z.strictObject({
+      secretKey: z.string().min(1),
+      webhookSecret: z.string().min(1),
+      returnUrl: z.url(),
+      apiUrl: z.url().optional(),
+    }),
+  ).optional(),
 });
 export type BillingConfig = ReturnType<typeof billingConfig>;

@@ -35,6 +35,11 @@ import { LedgerQueryService } from './ledger/ledger-query.service.js';
 import { OrganizationConsumer } from './organizations/organization.consumer.js';
 import { OperatorPoolsController, PoolsController } from './pools/pools.controller.js';
 import { PoolsService } from './pools/pools.service.js';
+import { TopUpsController, WebhooksController } from './payments/payments.controller.js';
+import { PaymentsService } from './payments/payments.service.js';
+import { PaymentsWorker } from './payments/payments.worker.js';
+import { PAYMENTS, type PaymentProvider } from './payments/provider.js';
+import { StripeProvider } from './payments/stripe.client.js';
 import { PriceFileService } from './prices/price-file.service.js';
 import { InternalPricesController, OperatorPricesController } from './prices/prices.controller.js';
 import { PricesStore } from './prices/prices.store.js';
@@ -61,6 +66,7 @@ class Lifecycle implements OnModuleInit, OnApplicationShutdown {
     private readonly keySpend: LatestRelay,
     private readonly gaps: GapWatch,
     private readonly expiry: CreditExpiry,
+    private readonly payments: PaymentsWorker,
     private readonly priceFile: PriceFileService,
     @Inject(CONFIG) private readonly config: BillingConfig,
     @Inject(QUARANTINE) quarantine: Quarantine,
@@ -95,10 +101,17 @@ class Lifecycle implements OnModuleInit, OnApplicationShutdown {
     this.keySpend.start();
     this.gaps.start();
     this.expiry.start();
+    this.payments.start();
   }
 
   async onApplicationShutdown(): Promise<void> {
-    await Promise.all([this.relay.stop(), this.keySpend.stop(), this.gaps.stop(), this.expiry.stop()]);
+    await Promise.all([
+      this.relay.stop(),
+      this.keySpend.stop(),
+      this.gaps.stop(),
+      this.expiry.stop(),
+      this.payments.stop(),
+    ]);
     await this.messaging.close();
     await this.orm.close(true);
   }
@@ -107,7 +120,11 @@ class Lifecycle implements OnModuleInit, OnApplicationShutdown {
 /** The composition root of billing. */
 @Module({})
 export class BillingModule {
-  static async with(config: BillingConfig, clock = systemClock): Promise<DynamicModule> {
+  static async with(
+    config: BillingConfig,
+    clock = systemClock,
+    payments: PaymentProvider | null = config.STRIPE ? new StripeProvider(config.STRIPE) : null,
+  ): Promise<DynamicModule> {
     const orm = await MikroORM.init(billingDatabase(config.DATABASE_URL));
     const em = orm.em as EntityManager;
     const messaging = connect({ url: config.NATS_URL, name: 'billing' });
@@ -132,6 +149,8 @@ export class BillingModule {
         StatusController,
         CreditsController,
         SettingsController,
+        TopUpsController,
+        WebhooksController,
         LedgerController,
         StatementsController,
         KeyTagsConsumer,
@@ -143,6 +162,7 @@ export class BillingModule {
       providers: [
         { provide: CONFIG, useValue: config },
         { provide: CLOCK, useValue: clock },
+        { provide: PAYMENTS, useValue: payments },
         { provide: MikroORM, useValue: orm },
         { provide: EntityManager, useValue: em },
         { provide: Messaging, useValue: messaging },
@@ -162,6 +182,8 @@ export class BillingModule {
         CreditsService,
         CreditExpiry,
         SettingsStore,
+        PaymentsService,
+        PaymentsWorker,
         StatusService,
         LedgerQueryService,
         StatementsStore,

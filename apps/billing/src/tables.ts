@@ -73,6 +73,34 @@ export interface Tables {
     idempotency_key: string;
     payload_hash: string;
     subscription_id: string;
+  payments: {
+    id: string;
+    organization_id: string;
+    provider: string;
+    kind: 'checkout' | 'recharge';
+    amount_pico: string;
+    saves_method: Generated<boolean>;
+    status: Generated<'open' | 'paid' | 'failed' | 'expired'>;
+    /** The client's; null for what no client asked for. */
+    idempotency_key: string | null;
+    checkout: string | null;
+    url: string | null;
+    intent: string | null;
+    credited_pico: Generated<string>;
+    returned_pico: Generated<string>;
+    dispute: Generated<'none' | 'open' | 'won' | 'lost'>;
+    created_at: string;
+    /** When the provider is asked again; null = never. */
+    look_at: string | null;
+  };
+  payment_methods: { organization_id: string; provider: string; customer: string; method: string };
+  auto_recharges: {
+    organization_id: string;
+    threshold_pico: string;
+    amount_pico: string;
+    enabled: boolean;
+    failures: Generated<number>;
+    not_before: string | null;
   };
   spend_by_month: { organization_id: string; month: string; charged_pico: string };
 }

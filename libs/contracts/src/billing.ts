@@ -141,6 +141,28 @@ export const balanceLowV1 = cloudEvent('sluice.billing.balance.low.v1', balanceC
 export const balanceDepletedV1 = cloudEvent('sluice.billing.balance.depleted.v1', balanceChange);
 export const balanceRestoredV1 = cloudEvent('sluice.billing.balance.restored.v1', balanceChange);
 
+/** What became of a payment through a provider; amounts in decimal USD. */
+const paymentEvent = z.object({
+  organizationId: z.string(),
+  paymentId: z.string(),
+  /** `checkout`: by somebody on the provider's page; `recharge`: automatic, by what was saved there. */
+  kind: z.enum(['checkout', 'recharge']),
+  provider: z.string(),
+  amount: z.string(),
+  currency: z.literal('USD'),
+  at: time,
+});
+/** It is credited. */
+export const paymentPaidV1 = cloudEvent('sluice.billing.payment.paid.v1', paymentEvent);
+/** Who paid it wants it back through the bank: auth suspends the organization. */
+export const paymentDisputedV1 = cloudEvent('sluice.billing.payment.disputed.v1', paymentEvent);
+export type PaymentDisputedV1 = z.infer<typeof paymentDisputedV1>;
+/** An automatic recharge did not work; the next attempt comes later each time. */
+export const rechargeFailedV1 = cloudEvent(
+  'sluice.billing.recharge.failed.v1',
+  paymentEvent.extend({ failures: z.number().int().positive(), nextAttemptAt: time }),
+);
+
 export const BILLING_EVENTS = [
   creditGrantedV1,
   priceSetV1,
@@ -148,6 +170,9 @@ export const BILLING_EVENTS = [
   balanceLowV1,
   balanceDepletedV1,
   balanceRestoredV1,
+  paymentPaidV1,
+  paymentDisputedV1,
+  rechargeFailedV1,
 ] as const;
 
 /**

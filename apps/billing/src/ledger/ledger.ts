@@ -22,7 +22,13 @@ export const ACCOUNTS = [
   'revenue:subscriptions',
   'revenue:usage',
 ] as const;
-export type Account = (typeof ACCOUNTS)[number];
+/**
+ * Accounts that an organization gets with its first payment.
+ * - `topups:<provider>`: where paid credit comes from; minus what was paid.
+ * - `absorbed:refund`: what went back to who paid it although it was spent by then, borne by the platform; zero or negative.
+ */
+export const paymentAccounts = (provider: string) => ['absorbed:refund', `topups:${provider}`] as const;
+export type Account = (typeof ACCOUNTS)[number] | ReturnType<typeof paymentAccounts>[number];
 
 export interface Entry {
   readonly account: Account;
@@ -36,6 +42,15 @@ export interface LedgerTransaction {
   readonly idempotencyKey: string;
   readonly payloadHash: string;
   readonly kind: 'credit' | 'usage' | 'usage_correction' | 'expiry' | 'refund' | 'adjustment' | 'subscription';
+  readonly kind:
+    | 'credit'
+    | 'usage'
+    | 'usage_correction'
+    | 'expiry'
+    | 'refund'
+    | 'adjustment'
+    | 'topup'
+    | 'payment_returned';
   readonly organizationId: string;
   readonly requestId: string | null;
   readonly description: string | null;
@@ -58,6 +73,21 @@ export const subscriptionEntries = (price: PicoUsd): Entry[] => [
   { account: 'available', amount: -price },
   { account: 'revenue:subscriptions', amount: price },
 ];
+
+export const topUpEntries = (provider: string, amount: PicoUsd): Entry[] => [
+  { account: 'available', amount },
+  { account: `topups:${provider}`, amount: -amount },
+];
+
+/** A payment that went back: what is left of the credit goes with it, and the platform bears what was spent of it. */
+export function returnEntries(amount: PicoUsd, available: PicoUsd): Entry[] {
+  const taken = amount < available ? amount : available;
+  return [
+    { account: 'absorbed:refund' as const, amount: taken - amount },
+    { account: 'available' as const, amount: -taken },
+    { account: 'refunded' as const, amount },
+  ].filter((entry) => entry.amount !== 0n);
+}
 
 /** What usage moves; each part may be negative where a better record takes something back. */
 export const usageEntries = (charged: PicoUsd, absorbed: PicoUsd): Entry[] =>

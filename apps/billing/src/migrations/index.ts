@@ -6,6 +6,8 @@ import { CreateCharges } from './charges.js';
 import { CreateKeySpend } from './key-spend.js';
 import { CreateLedger } from './ledger.js';
 import { CreateCreditLots } from './lots.js';
+import { CreatePayments } from './payments.js';
+import { CreatePrices } from './prices.js';
 import { CreateStatements } from './statements.js';
 import { OrderTransactions } from './transaction-order.js';
 import { CreatePools } from './pools.js';
@@ -30,4 +32,5 @@ export const MIGRATIONS: readonly MigrationObject[] = [
   { name: 'billing-040-pools', class: CreatePools },
   { name: 'billing-041-subscriptions', class: CreateSubscriptions },
   { name: 'billing-030-balance-watch', class: WatchBalances },
+  { name: 'billing-031-payments', class: CreatePayments },
 ];

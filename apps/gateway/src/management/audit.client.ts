@@ -12,9 +12,9 @@ export class AuditClient {
 
   constructor(private readonly auth: ServiceClient) {}
 
-  /** auth's own commands are audited as events, in their transaction. */
-  takes({ owner, method }: Operation): boolean {
-    return owner !== 'auth' && method !== 'GET';
+  /** auth's own commands are audited as events, in their transaction; what takes no credential is nobody's command. */
+  takes({ owner, method, permission }: Operation): boolean {
+    return owner !== 'auth' && method !== 'GET' && permission !== 'anonymous';
   }
 
   /**

@@ -28,7 +28,7 @@ import { findRoute } from './routes.js';
 /** How long a client may take nothing of a streamed answer. Longer than the owner may need for the next part of it. */
 const STALL_MS = 60_000;
 /** What an owner may see of a client's headers beside the body. */
-const PASSED_HEADERS = ['content-type', 'idempotency-key', 'if-match'] as const;
+const PASSED_HEADERS = ['content-type', 'idempotency-key', 'if-match', 'stripe-signature'] as const;
 /** What a client may see of an owner's. */
 const ANSWERED_HEADERS = ['content-type', 'etag', 'retry-after', 'location', 'content-disposition', 'link'] as const;
 
