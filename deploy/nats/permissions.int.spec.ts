@@ -200,6 +200,7 @@ describe('the users of NATS', () => {
     ['auth', 'KEYUSE', 'auth-keys-metered', 'keyuse.metering.*'],
     ['auth', 'KEYUSE', 'auth-keys-spent', 'keyuse.billing.*'],
     ['auth', 'EVT_BILLING', 'auth-subscriptions', 'evt.billing.subscription.*.v1.>'],
+    ['auth', 'EVT_BILLING', 'auth-disputes', 'evt.billing.payment.disputed.v1.>'],
   ];
   const text = readFileSync(new URL('sluice.conf', import.meta.url), 'utf8');
   const buried = Array.from(text.matchAll(/"dlq\.([A-Z_]+)\.(([a-z]+)-[a-z0-9-]+)"/g), ([, stream, durable, user]) => ({

@@ -28,6 +28,7 @@ import { GatewayMembership } from './gateways/membership.service.js';
 import { PendingWorker } from './gateways/pending.worker.js';
 import { GatewayReaper } from './gateways/reaper.service.js';
 import { KeyUsageConsumer } from './key-usage/key-usage.consumer.js';
+import { DisputesConsumer } from './organizations/disputes.consumer.js';
 import { ApiKeysController } from './keys/api-keys.controller.js';
 import { BulkRevokeController } from './keys/bulk-revoke.controller.js';
 import { BulkRevokes } from './keys/bulk-revoke.service.js';
@@ -137,6 +138,7 @@ export class AuthModule {
         GatewaysController,
         KeyUsageConsumer,
         SubscriptionsConsumer,
+        DisputesConsumer,
         MembersController,
         AuthController,
         AuditController,

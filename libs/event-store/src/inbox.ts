@@ -16,3 +16,14 @@ export async function claimOnce(em: EntityManager, consumer: string, messageId: 
     .execute();
   return claimed.length === 1;
 }
+
+/** Whether a message was claimed before: for an effect that is safe to repeat, and is claimed behind it. */
+export async function claimed(em: EntityManager, consumer: string, messageId: string): Promise<boolean> {
+  const row = await tablesOf(em)
+    .selectFrom('inbox')
+    .select('message_id')
+    .where('consumer', '=', consumer)
+    .where('message_id', '=', messageId)
+    .executeTakeFirst();
+  return row !== undefined;
+}

@@ -13,7 +13,7 @@ export {
 export { askedBy, gapFigures, GapWatch, missingRanges, type GapWatchOptions, type Position } from './gap-watch.js';
 export { common, sizeOf, type Gap, type GapDecision, type Range } from './gaps.js';
 export { gathered } from './gathered.js';
-export { claimOnce } from './inbox.js';
+export { claimed, claimOnce } from './inbox.js';
 export { refusedContent, setAside, settle, settledBelow, type SetAside } from './intake.js';
 export { changed, LatestRelay, type LatestRelayOptions, type LatestRow } from './latest-relay.js';
 export { EVENT_STORE_MIGRATIONS, MESSAGING_MIGRATIONS } from './migrations/index.js';

@@ -18,7 +18,7 @@ import {
 } from '@sluice/primitives/secret';
 import type { ServiceClient } from '@sluice/service-kit';
 import type { InForceService, Reached } from '../gateways/in-force.service.js';
-import { metadataOf } from '../metadata.js';
+import { metadataBy, metadataOf, type SystemActor } from '../metadata.js';
 import { OrganizationRow } from '../organizations/organization.entity.js';
 import { stableId } from '../stable-id.js';
 import { keepSubscription } from '../subscriptions/subscriptions.store.js';
@@ -44,13 +44,6 @@ export interface IssuedSecret {
   readonly key: Key;
   /** The secret, once; undefined on a repetition. */
   readonly secret: string | undefined;
-}
-
-/** A part of the platform that acts by itself. */
-export interface SystemActor {
-  readonly kind: 'system';
-  readonly name: string;
-  readonly correlationId: string;
 }
 
 type By = Actor | SystemActor;
@@ -236,7 +229,7 @@ export class KeysService {
   ): Promise<Reached> {
     const startedAt = this.clock.monotonic();
     const command = { type: 'revoke', reason, inflight, expectedVersion: ifMatch, at: this.now() } as const;
-    const committed = await this.commands.run(keyId, command, by(actor));
+    const committed = await this.commands.run(keyId, command, metadataBy(actor));
     return this.commands.reach(keyId, committed, inflight, startedAt);
   }
 
@@ -249,7 +242,7 @@ export class KeysService {
   ): Promise<{ revoked: number; reached: Reached }> {
     const ids = keys.map(({ keyId }) => keyId);
     const command = { type: 'revoke', reason, inflight, at: this.now() } as const;
-    const { changed, reached } = await this.commands.revokeMany(ids, command, by(actor));
+    const { changed, reached } = await this.commands.revokeMany(ids, command, metadataBy(actor));
     return { revoked: changed, reached };
   }
 
@@ -338,9 +331,6 @@ export class KeysService {
     return rfc3339(this.clock.now());
   }
 }
-
-const by = (actor: By): EventMetadata =>
-  actor.kind === 'system' ? { actor: `system:${actor.name}`, correlationId: actor.correlationId } : metadataOf(actor);
 
 /** Whose Idempotency-Keys these are: of a member whatever session it comes by. */
 const maker = ({ memberId, keyId }: Actor): string => memberId ?? keyId;

@@ -7,7 +7,7 @@ import { EventStore, type Committed, type OutboxRelay, type StoredEvent } from '
 import { rfc3339, type Clock } from '@sluice/primitives/clock';
 import { auditTrail } from '../audit/audit-trail.store.js';
 import type { InForceService, Reached } from '../gateways/in-force.service.js';
-import { metadataOf } from '../metadata.js';
+import { metadataBy, type SystemActor } from '../metadata.js';
 import { NO_LIMITS, type Limits, type LimitsChange } from './limits.js';
 import {
   organizationCodec,
@@ -119,7 +119,7 @@ export class OrganizationsService {
    * Suspends, and comes back when no credential of the organization is accepted anywhere, or says that it is pending.
    * A repetition runs the whole procedure again. @throws Rejected `not_found`
    */
-  suspend(actor: Actor, organizationId: string, reason: string): Promise<Reached> {
+  suspend(actor: Actor | SystemActor, organizationId: string, reason: string): Promise<Reached> {
     return this.changeStatus(actor, organizationId, { type: 'suspend', reason, at: this.now() }, 'cut');
   }
 
@@ -163,7 +163,7 @@ export class OrganizationsService {
   }
 
   private async changeStatus(
-    actor: Actor,
+    actor: Actor | SystemActor,
     organizationId: string,
     command: Extract<OrganizationCommand, { type: 'suspend' | 'resume' }>,
     inflight: 'cut' | 'drain',
@@ -198,8 +198,8 @@ export class OrganizationsService {
     return (await this.handle(actor, organizationId, command)).state;
   }
 
-  private handle(actor: Actor, organizationId: string, command: OrganizationCommand): Promise<Handled> {
-    return this.store.handle(organizationDecider, organizationStream(organizationId), command, metadataOf(actor));
+  private handle(actor: Actor | SystemActor, organizationId: string, command: OrganizationCommand): Promise<Handled> {
+    return this.store.handle(organizationDecider, organizationStream(organizationId), command, metadataBy(actor));
   }
 
   private now(): string {
