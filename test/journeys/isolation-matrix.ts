@@ -233,6 +233,7 @@ export const MATRIX: readonly Row[] = [
     () => '/api/operator/usage/boots/nobody/close',
   ),
   platform('GET /api/operator/prices', 200),
+  platform('GET /api/operator/payments/reconciliation', NOT_YET),
   platform('POST /api/operator/prices', 200, ({ word }) => ({
     model: word,
     prices: { input: '1', cachedInput: '1', output: '1' },

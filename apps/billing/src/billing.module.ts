@@ -36,9 +36,11 @@ import { OrganizationConsumer } from './organizations/organization.consumer.js';
 import { OperatorPoolsController, PoolsController } from './pools/pools.controller.js';
 import { PoolsService } from './pools/pools.service.js';
 import { TopUpsController, WebhooksController } from './payments/payments.controller.js';
+import { ReconciliationController, TopUpsController, WebhooksController } from './payments/payments.controller.js';
 import { PaymentsService } from './payments/payments.service.js';
 import { PaymentsWorker } from './payments/payments.worker.js';
 import { PAYMENTS, type PaymentProvider } from './payments/provider.js';
+import { ReconciliationService } from './payments/reconciliation.service.js';
 import { StripeProvider } from './payments/stripe.client.js';
 import { PriceFileService } from './prices/price-file.service.js';
 import { InternalPricesController, OperatorPricesController } from './prices/prices.controller.js';
@@ -151,6 +153,7 @@ export class BillingModule {
         SettingsController,
         TopUpsController,
         WebhooksController,
+        ReconciliationController,
         LedgerController,
         StatementsController,
         KeyTagsConsumer,
@@ -184,6 +187,7 @@ export class BillingModule {
         SettingsStore,
         PaymentsService,
         PaymentsWorker,
+        ReconciliationService,
         StatusService,
         LedgerQueryService,
         StatementsStore,

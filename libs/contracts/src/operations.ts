@@ -187,6 +187,7 @@ export const OPERATIONS: readonly Operation[] = [
   ...on('auth', 'DELETE', '/api/operator/credentials/:id', 'operator'),
   ...on('auth', 'GET', '/api/operator/audit', 'operator'),
   ...on('billing', 'GET', '/api/operator/prices', 'operator'),
+  ...on('billing', 'GET', '/api/operator/payments/reconciliation', 'operator'),
   ...on('metering', 'GET', '/api/operator/usage/completeness', 'operator'),
   ...quarantineOf('metering'),
   ...quarantineOf('billing'),

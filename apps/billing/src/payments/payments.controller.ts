@@ -12,7 +12,7 @@ import {
 } from '@nestjs/common';
 import type { Actor } from '@sluice/contracts/actor';
 import { Rejected } from '@sluice/contracts/errors';
-import { AllowServices, ManagementActor, ok, parse } from '@sluice/service-kit';
+import { AllowServices, ManagementActor, ok, parse, requireOperator } from '@sluice/service-kit';
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { idempotencyKeySchema } from '../credits/credit.js';
@@ -20,6 +20,8 @@ import { pageSchema } from '../ledger/page.js';
 import { requireWholeOrganization } from '../status/whole-organization.js';
 import { topUpSchema } from './payment.js';
 import { PaymentsService, shownTopUp } from './payments.service.js';
+import { rangeSchema } from './reconciliation.js';
+import { ReconciliationService } from './reconciliation.service.js';
 import { PAYMENTS, requireProvider, type PaymentProvider } from './provider.js';
 
 @Controller('api/billing/topups')
@@ -62,5 +64,23 @@ export class WebhooksController {
     if (!request.rawBody) throw new Rejected('invalid_request', 'There is no body.');
     await this.payments.notified(request.rawBody, signature ?? '');
     return ok({ received: true });
+  }
+}
+
+@Controller('api/operator/payments/reconciliation')
+@AllowServices('gateway')
+export class ReconciliationController {
+  constructor(
+    private readonly reconciliation: ReconciliationService,
+    @Inject(PAYMENTS) private readonly provider: PaymentProvider | null,
+  ) {}
+
+  /** Where the provider and the ledger do not say the same. */
+  @Get()
+  async compare(@ManagementActor() actor: Actor, @Query() query: unknown) {
+    requireOperator(actor);
+    const provider = requireProvider(this.provider);
+    const { from, to } = parse(rangeSchema, query, 'query');
+    return ok(await this.reconciliation.compare(provider, from, to));
   }
 }

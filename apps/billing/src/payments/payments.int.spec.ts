@@ -245,6 +245,41 @@ describe('a notification', () => {
   });
 });
 
+describe('the reconciliation', () => {
+  const operator = { ...manager('x'), kind: 'operator' as const, organizationId: null };
+  const differences = async () => {
+    const [from, to] = [clock.now() - 20 * 24 * HOUR, clock.now() + HOUR].map((at) => new Date(at).toISOString());
+    const path = `/api/operator/payments/reconciliation?from=${from}&to=${to}`;
+    const { body } = await call<{ differences: { paymentId: string }[] }>('GET', path, { as: operator });
+    return body.data.differences;
+  };
+
+  it('finds a payment that was not credited, one that nobody made, and nothing where the books are right', async () => {
+    const organizationId = await organization('1');
+    await paid(organizationId, { amount: '5.00' });
+    expect(await differences()).toEqual([]);
+    const { id } = (await topUp(organizationId)).body.data;
+    fake.pay(id, usd('25'));
+    expect(await differences()).toEqual([
+      expect.objectContaining({ paymentId: id, what: 'paid', here: '0.00', there: '25.00' }),
+    ]);
+    await deliver();
+    const known = fake.known.get(id)!;
+    fake.known.delete(id);
+    expect(await differences()).toEqual([
+      expect.objectContaining({ paymentId: id, what: 'unknown_there', here: '25.00' }),
+    ]);
+    fake.known.set(id, known);
+    expect(await differences()).toEqual([]);
+  });
+
+  it('is for operators', async () => {
+    const path = '/api/operator/payments/reconciliation';
+    expect((await call('GET', path, { as: manager('o') })).status).toBe(403);
+    expect((await call('GET', path, { as: operator })).body).toMatchObject({ error: { code: 'invalid_request' } });
+  });
+});
+
 describe('automatic recharge', () => {
   const settings = (organizationId: string, autoRecharge: unknown) =>
     call('PUT', '/api/billing/settings', { as: manager(organizationId), body: { autoRecharge } });

@@ -11,17 +11,11 @@ import { paymentAccounts, returnEntries, topUpEntries, type LedgerTransaction } 
 import { append, lockAccounts } from '../ledger/ledger.store.js';
 import { requireOrganizationKnown } from '../organizations/known.store.js';
 import { tablesOf } from '../tables.js';
+import { answered } from './answered.js';
 import { paymentMessage } from './payment.publisher.js';
 import { nextLook, stepOf, type Payment, type PaymentStep, type TopUp } from './payment.js';
 import { methodOf, paymentAt, paymentOf, readPayment, saveMethod, writePayment } from './payments.store.js';
-import {
-  PAYMENTS,
-  ProviderUnavailable,
-  requireProvider,
-  type PaymentProvider,
-  type ProviderPayment,
-  type Reference,
-} from './provider.js';
+import { PAYMENTS, requireProvider, type PaymentProvider, type ProviderPayment, type Reference } from './provider.js';
 import { settleRecharge } from './recharges.store.js';
 
 const DAY_MS = 24 * 3_600_000;
@@ -230,14 +224,4 @@ function transactionsOf({ payment, credit, giveBack }: PaymentStep, available: b
       entries: returnEntries(giveBack, available),
     });
   return transactions;
-}
-
-/** @throws Rejected `unavailable` where the provider could not be asked */
-async function answered<T>(work: Promise<T>): Promise<T> {
-  try {
-    return await work;
-  } catch (cause) {
-    if (!(cause instanceof ProviderUnavailable)) throw cause;
-    throw new Rejected('unavailable', 'The payment provider does not answer.', { retryAfter: 5, cause });
-  }
 }
