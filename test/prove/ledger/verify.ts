@@ -1,8 +1,8 @@
 // Every rule of the books, by the entries alone: nothing here is the service's code.
 import type { Books, Charge } from './books.ts';
 
-/** Where money comes from (its balance is minus what came), and where it ends. */
-const SOURCE = /^(granted|topups):|^adjusted$/;
+/** Where money comes from (its balance is minus what came): also what was paid back after it was spent, by the platform. */
+const SOURCE = /^(granted|topups):|^adjusted$|^absorbed:refund$/;
 /** What an organization itself has, which is never less than nothing. */
 const OWN = ['available', 'leased'];
 /** Which accounts a kind moves: what the first gets the others give. Of a kind that is not here only the sum is known. */
@@ -13,9 +13,11 @@ const KINDS: Readonly<Record<string, readonly string[]>> = {
   expiry: ['expired', 'available'],
   refund: ['refunded', 'available'],
   adjustment: ['available', 'adjusted'],
+  topup: ['available', 'topups:stripe'],
+  payment_returned: ['refunded', 'available', 'absorbed:refund'],
 };
 /** Kinds that only ever give to the first. */
-const ONE_WAY = new Set(['credit', 'usage', 'expiry', 'refund']);
+const ONE_WAY = new Set(['credit', 'usage', 'expiry', 'refund', 'topup', 'payment_returned']);
 
 /** @returns what is wrong with the books of an organization, in words; nothing where they are whole */
 export function verify(books: Books): string[] {
