@@ -35,7 +35,6 @@ import { LedgerQueryService } from './ledger/ledger-query.service.js';
 import { OrganizationConsumer } from './organizations/organization.consumer.js';
 import { OperatorPoolsController, PoolsController } from './pools/pools.controller.js';
 import { PoolsService } from './pools/pools.service.js';
-import { TopUpsController, WebhooksController } from './payments/payments.controller.js';
 import { ReconciliationController, TopUpsController, WebhooksController } from './payments/payments.controller.js';
 import { PaymentsService } from './payments/payments.service.js';
 import { PaymentsWorker } from './payments/payments.worker.js';

@@ -73,6 +73,7 @@ export interface Tables {
     idempotency_key: string;
     payload_hash: string;
     subscription_id: string;
+  };
   payments: {
     id: string;
     organization_id: string;

@@ -41,7 +41,6 @@ export interface LedgerTransaction {
   /** One key, one transaction, for ever. */
   readonly idempotencyKey: string;
   readonly payloadHash: string;
-  readonly kind: 'credit' | 'usage' | 'usage_correction' | 'expiry' | 'refund' | 'adjustment' | 'subscription';
   readonly kind:
     | 'credit'
     | 'usage'
@@ -50,7 +49,8 @@ export interface LedgerTransaction {
     | 'refund'
     | 'adjustment'
     | 'topup'
-    | 'payment_returned';
+    | 'payment_returned'
+    | 'subscription';
   readonly organizationId: string;
   readonly requestId: string | null;
   readonly description: string | null;

@@ -11,7 +11,6 @@ import { CreatePrices } from './prices.js';
 import { CreateStatements } from './statements.js';
 import { OrderTransactions } from './transaction-order.js';
 import { CreatePools } from './pools.js';
-import { CreatePrices } from './prices.js';
 import { CreateSubscriptions } from './subscriptions.js';
 import { IndexTransactionsByRequest } from './transactions-by-request.js';
 
