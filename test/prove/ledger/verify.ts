@@ -14,10 +14,11 @@ const KINDS: Readonly<Record<string, readonly string[]>> = {
   refund: ['refunded', 'available'],
   adjustment: ['available', 'adjusted'],
   topup: ['available', 'topups:stripe'],
+  subscription: ['revenue:subscriptions', 'available'],
   payment_returned: ['refunded', 'available', 'absorbed:refund'],
 };
 /** Kinds that only ever give to the first. */
-const ONE_WAY = new Set(['credit', 'usage', 'expiry', 'refund', 'topup', 'payment_returned']);
+const ONE_WAY = new Set(['credit', 'usage', 'expiry', 'refund', 'topup', 'subscription', 'payment_returned']);
 
 /** @returns what is wrong with the books of an organization, in words; nothing where they are whole */
 export function verify(books: Books): string[] {
