@@ -170,7 +170,6 @@ export const MATRIX: readonly Row[] = [
   ),
   wide('GET /api/billing/settings', 200),
   wide('PUT /api/billing/settings', 200, {}, () => ({ lowBalanceThreshold: '1.00' })),
-  notYet('POST /api/billing/topups', { viewer: NO_SCOPE, otherProject: NO_PROJECT }),
   wide('GET /api/pools', 200),
   // Where money moves without an Idempotency-Key: refused, and behind that there is no such thing.
   onNothing('POST /api/pools/:id/subscribe', [400, 'invalid_request'], () => ({ blocks: ['europe'] })),
@@ -181,11 +180,6 @@ export const MATRIX: readonly Row[] = [
   // The stack has no payment provider.
   wide('POST /api/billing/topups', NOT_YET, {}, () => ({ amount: '25.00' })),
   anonymous('POST /api/billing/webhooks/stripe', NOT_FOUND, () => ({})),
-  notYet('GET /api/pools', { otherProject: NO_PROJECT }),
-  notYet('POST /api/pools/:id/subscribe', { viewer: NO_SCOPE, otherProject: NO_PROJECT }),
-  notYet('GET /api/subscriptions', { otherProject: NO_PROJECT }),
-  notYet('POST /api/subscriptions/:id/cancel', { viewer: NO_SCOPE, otherProject: NO_PROJECT }),
-  notYet('POST /api/subscriptions/:id/renew', { viewer: NO_SCOPE, otherProject: NO_PROJECT }),
   row('GET /api/usage', { own: 200 }),
   row('GET /api/usage/refusals', { own: 200 }),
   row(

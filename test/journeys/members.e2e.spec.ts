@@ -95,6 +95,7 @@ const NOT_FOR_MEMBERS = [
   'PUT /api/projects/:slug',
   'GET /api/audit',
   'GET /api/audit/export',
+  'PUT /api/billing/settings',
   'POST /api/billing/topups',
   'POST /api/pools/:id/subscribe',
   'POST /api/subscriptions/:id/cancel',
@@ -110,7 +111,9 @@ const REFUSED: Readonly<Record<Role, readonly string[]>> = {
     ...NOT_FOR_MEMBERS.filter((name) => name.startsWith('GET ')),
     ...OPERATIONS.filter(
       ({ method, path }) =>
-        method !== 'GET' && !/^\/api\/(operator|auth)\//.test(path) && path !== '/api/keys/report-leak',
+        method !== 'GET' &&
+        !/^\/api\/(operator|auth)\//.test(path) &&
+        !['/api/keys/report-leak', '/api/billing/webhooks/stripe'].includes(path),
     ).map(operation),
   ],
 };

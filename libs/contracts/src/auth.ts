@@ -235,7 +235,9 @@ export const credentialSchema = z.object({
    */
   subscription: z
     .object({ id: z.string(), hours: z.array(z.number().int().min(0).max(23)), goodUntil: time })
-    .nullable(),
+    .nullable()
+    // An auth of before there were any says nothing of them.
+    .default(null),
   /** Of a session: whose, and as what. */
   memberId: z.string().nullable(),
   role: roleSchema.nullable(),

@@ -158,7 +158,6 @@ export const OPERATIONS: readonly Operation[] = [
   ...on('billing', 'PUT', '/api/billing/settings', 'billing:write', {
     audited: ['lowBalanceThreshold', 'autoRecharge'],
   }),
-  ...on('not-yet', 'POST', '/api/billing/topups', 'billing:write'),
   ...on('billing', 'GET', '/api/pools', 'billing:read'),
   ...on('billing', 'POST', '/api/pools/:id/subscribe', 'billing:write', {
     audited: ['blocks', 'periods', 'autoRenew'],
@@ -169,11 +168,6 @@ export const OPERATIONS: readonly Operation[] = [
   ...on('billing', 'GET', '/api/billing/topups', 'billing:read'),
   ...on('billing', 'POST', '/api/billing/topups', 'billing:write', { audited: ['amount', 'savePaymentMethod'] }),
   ...on('billing', 'POST', '/api/billing/webhooks/stripe', 'anonymous'),
-  ...on('not-yet', 'GET', '/api/pools', 'billing:read'),
-  ...on('not-yet', 'POST', '/api/pools/:id/subscribe', 'billing:write'),
-  ...on('not-yet', 'GET', '/api/subscriptions', 'billing:read'),
-  ...on('not-yet', 'POST', '/api/subscriptions/:id/cancel', 'billing:write'),
-  ...on('not-yet', 'POST', '/api/subscriptions/:id/renew', 'billing:write'),
   ...on('metering', 'GET', '/api/usage', 'usage:read'),
   ...on('metering', 'GET', '/api/usage/refusals', 'usage:read'),
   ...on('metering', 'GET', '/api/usage/completeness', 'usage:read'),
@@ -202,8 +196,6 @@ export const OPERATIONS: readonly Operation[] = [
   ...on('billing', 'POST', '/api/operator/adjustments', 'operator', {
     audited: ['organizationId', 'amount', 'reason'],
   }),
-  ...on('not-yet', 'GET POST', '/api/operator/pools', 'operator'),
-  ...on('billing', 'POST', '/api/operator/credits', 'operator', { audited: ['organizationId', 'amount', 'reason'] }),
   ...on('billing', 'GET', '/api/operator/pools', 'operator'),
   ...on('billing', 'POST', '/api/operator/pools', 'operator', {
     audited: ['name', 'models', 'pricePerBlockHour', 'capacity', 'blocks'],

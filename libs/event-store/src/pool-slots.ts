@@ -10,8 +10,10 @@ const FORGOTTEN_BEHIND = /^(begin|start transaction|rollback$)/;
  */
 export function giveBackLostSlots(pool: Pool): void {
   pool.on('connect', endWhereForgotten);
-  const connect = pool.connect.bind(pool) as () => Promise<PoolClient>;
-  pool.connect = (async () => releasedAtItsEnd(await connect())) as Pool['connect'];
+  const connect = pool.connect.bind(pool) as (...callback: readonly unknown[]) => Promise<PoolClient>;
+  // kysely waits for a promise; who gives a callback, as the pool itself does, holds no transaction.
+  pool.connect = (async (...callback: readonly unknown[]) =>
+    callback.length > 0 ? connect(...callback) : releasedAtItsEnd(await connect())) as Pool['connect'];
 }
 
 function endWhereForgotten(client: PoolClient): void {

@@ -46,7 +46,9 @@ export function decideCharges(known: Known, records: readonly UsageRecord[]): Ch
     else {
       const { charge, before } = decision;
       charges.set(charge.requestId, charge);
-      available.set(charge.organizationId, left - (charge.charged - (before?.charged ?? 0n)));
+      // What comes back goes where it came from, which may have expired: it is credit again from the next transaction on.
+      const taken = charge.charged - (before?.charged ?? 0n);
+      if (taken > 0n) available.set(charge.organizationId, left - taken);
       bookings.push({ before, charge });
     }
   }

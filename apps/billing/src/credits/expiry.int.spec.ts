@@ -75,6 +75,19 @@ describe('credit that expires', () => {
     expect(await lots()).toEqual([0, 1_000]);
   });
 
+  it('that a better record gives back when it has expired is no credit for the next record of the batch', async () => {
+    await grant(270n, 1);
+    await charge('r-1', { rank: 2, estimated: true });
+    clock.advance(DAY_MS);
+    const [better, next] = [{ outputTokens: '0' }, { requestId: 'r-2', seq: 1 }].map((change) =>
+      aUsageRecord({ priceVersion: version, requestId: 'r-1', ...change }),
+    );
+    await charges.take(batch([better!, next!]));
+    expect(await balances()).toMatchObject({ available: 90, 'absorbed:overrun': -270 });
+    expect(await sweep()).toBe(1);
+    expect(await available()).toBe(0n);
+  });
+
   it('counts for nothing from its instant on, though nobody has booked that yet', async () => {
     await grant(500n, 1);
     await grant(100n);

@@ -348,6 +348,32 @@ describe('automatic recharge', () => {
     await until('credit', async () => (await balance(organizationId)) === '9.00');
   });
 
+  it('pays with what was saved last, however late an older payment is looked at', async () => {
+    const organizationId = await ready();
+    const newer = await paid(organizationId, { amount: '5.00', savePaymentMethod: true });
+    const method = () => rows(`select method from payment_methods where organization_id = '${organizationId}'`);
+    expect(await method()).toEqual([{ method: `of ${newer}` }]);
+    clock.advance(48 * HOUR);
+    await billing.app().get(PaymentsService).sweep();
+    expect(await method()).toEqual([{ method: `of ${newer}` }]);
+  });
+
+  it.each([
+    ['is paid back', { refunded: usd('5') }, true],
+    ['is disputed', { dispute: 'open' as const }, false],
+  ])('stops when a payment %s, until the organization wishes it again', async (_, change, methodStays) => {
+    const organizationId = await organization('1');
+    const id = await paid(organizationId, { amount: '5.00', savePaymentMethod: true });
+    await settings(organizationId, wish);
+    fake.change(id, change);
+    await deliver();
+    await spend(organizationId, '1');
+    await worker().recharge(fake);
+    expect(await recharges(organizationId)).toBe(0);
+    expect(await status(organizationId)).toMatchObject({ autoRecharge: { enabled: false } });
+    expect(await settings(organizationId, wish)).toMatchObject({ status: methodStays ? 200 : 409 });
+  });
+
   it('whose answer is lost takes the money once, and credits it', async () => {
     const organizationId = await ready();
     await settings(organizationId, wish);

@@ -16,7 +16,7 @@ import { paymentMessage } from './payment.publisher.js';
 import { nextLook, stepOf, type Payment, type PaymentStep, type TopUp } from './payment.js';
 import { methodOf, paymentAt, paymentOf, readPayment, saveMethod, writePayment } from './payments.store.js';
 import { PAYMENTS, requireProvider, type PaymentProvider, type ProviderPayment, type Reference } from './provider.js';
-import { settleRecharge } from './recharges.store.js';
+import { settleRecharge, stopRecharges } from './recharges.store.js';
 
 const DAY_MS = 24 * 3_600_000;
 /** Stripe forgets idempotency keys after a day: until then the same charge may be sent again. */
@@ -181,8 +181,10 @@ export class PaymentsService {
       const available = (accounts.available.get(organizationId) ?? 0n) + step.credit;
       await append(em, accounts, transactionsOf(step, available, now));
       await writePayment(em, step.payment, nextLook(step.payment, now));
-      if (step.payment.savesMethod && said.method && step.payment.status === 'paid')
-        await saveMethod(em, step.payment, said.method);
+      // When it is paid, and not at each later look: what was saved since is what the customer wants now.
+      if (step.credit > 0n && step.payment.savesMethod && said.method) await saveMethod(em, step.payment, said.method);
+      // Nobody pays again, by himself, what just went back or is disputed: its owner has to say so.
+      if (step.giveBack > 0n || step.disputed) await stopRecharges(em, organizationId, step.disputed);
       return this.tell(em, step, now);
     });
     void this.relay.publish(messages);

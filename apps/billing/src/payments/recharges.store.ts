@@ -16,7 +16,7 @@ export async function readRecharge(em: EntityManager, organizationId: string): P
   return { threshold: BigInt(row.threshold_pico), amount: BigInt(row.amount_pico), enabled: row.enabled };
 }
 
-/** A changed wish is tried at once, whatever failed before. */
+/** What failed before still counts: the pause goes on. */
 export async function writeRecharge(
   em: EntityManager,
   organizationId: string,
@@ -30,14 +30,26 @@ export async function writeRecharge(
     threshold_pico: String(wish.threshold),
     amount_pico: String(wish.amount),
     enabled: wish.enabled,
-    failures: 0,
-    not_before: null,
   };
   await tablesOf(em)
     .insertInto('auto_recharges')
     .values({ organization_id: organizationId, ...row })
     .onConflict((conflict) => conflict.column('organization_id').doUpdateSet(row))
     .execute();
+}
+
+/**
+ * No more by itself until the organization wishes it again.
+ * @param forget what was paid with, too: it may be somebody else's
+ */
+export async function stopRecharges(em: EntityManager, organizationId: string, forget: boolean): Promise<void> {
+  const db = tablesOf(em);
+  await db
+    .updateTable('auto_recharges')
+    .set({ enabled: false })
+    .where('organization_id', '=', organizationId)
+    .execute();
+  if (forget) await db.deleteFrom('payment_methods').where('organization_id', '=', organizationId).execute();
 }
 
 /** Organizations that are below their threshold, as far as can be seen without a lock. */

@@ -160,12 +160,14 @@ export class StripeProvider implements PaymentProvider {
   }
 
   private async paymentOf(intent: Stripe.PaymentIntent): Promise<ProviderPayment> {
+    // Of other business in the same account nothing more is asked: it may be in any currency.
+    if (intent.metadata[OURS] === undefined) return { ...NOTHING, paymentId: null, status: 'open' };
     const charge = typeof intent.latest_charge === 'string' ? null : intent.latest_charge;
     const method = idOf(intent.payment_method);
     const customer = idOf(intent.customer);
     const saved = intent.setup_future_usage === 'off_session' && method !== undefined && customer !== undefined;
     return {
-      paymentId: intent.metadata[OURS] ?? null,
+      paymentId: intent.metadata[OURS],
       intent: intent.id,
       status: statusOf(intent),
       received: picoOf(intent.amount_received, intent.currency),

@@ -6,7 +6,7 @@ import { sumOverKeys } from '../usage/rollup.store.js';
 
 /** Of whether a day is folded, together with the day: any constant, the same in every process. */
 const DAYS_LOCK = 73_102_944;
-/** The longest that bookings of an old day wait behind a fold, which itself waits for those under way. */
+/** How long a fold waits for the bookings of its day that are under way; those behind it wait until it is done. */
 const FOLD_LOCK_MS = 1_000;
 
 /** One number a day, which advisory locks take. */
